@@ -1,0 +1,121 @@
+// Package golden unpacks the tables under testdata/golden, which Hudi's own Spark writers made, and what the engine that
+// wrote each read from it. Tests alone use it.
+package golden
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	tableSuffix    = ".table.tar.gz"
+	expectedSuffix = ".expected.tar.gz"
+)
+
+// root is found from this file, so that a test may run in any directory.
+func root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "../../testdata/golden")
+}
+
+// Names lists every golden table as "<version>/<name>", sorted; versions are v6, v6by12, v8 and v9.
+func Names(t testing.TB) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(root(), "*", "*"+tableSuffix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(files) == 0 {
+		t.Fatalf("no golden tables under %s", root())
+	}
+	for i, f := range files {
+		rel, err := filepath.Rel(root(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[i] = strings.TrimSuffix(filepath.ToSlash(rel), tableSuffix)
+	}
+	slices.Sort(files)
+	return files
+}
+
+// Extract unpacks one table and its expectations into the test's temporary directory. File times are kept: on version 6,
+// Hudi 1.x takes them for completion times. The table may be written to.
+func Extract(t testing.TB, name string) (tableDir, expectedDir string) {
+	t.Helper()
+	dir := t.TempDir()
+	short := name[strings.LastIndexByte(name, '/')+1:]
+	unpack(t, filepath.Join(root(), filepath.FromSlash(name)+tableSuffix), filepath.Join(dir, "table"))
+	unpack(t, filepath.Join(root(), filepath.FromSlash(name)+expectedSuffix), filepath.Join(dir, "expected"))
+	return filepath.Join(dir, "table", short), filepath.Join(dir, "expected", short)
+}
+
+func unpack(t testing.TB, archive, dir string) {
+	t.Helper()
+	if err := untar(archive, dir); err != nil {
+		t.Fatalf("unpack %s: %v", archive, err)
+	}
+}
+
+func untar(archive, dir string) error {
+	f, err := os.Open(archive)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		return err
+	}
+	times := make(map[string]time.Time) // of directories: set last, as filling them changes them
+	for r := tar.NewReader(z); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if !filepath.IsLocal(h.Name) {
+			return fs.ErrInvalid
+		}
+		path := filepath.Join(dir, filepath.FromSlash(h.Name))
+		switch h.Typeflag {
+		case tar.TypeDir:
+			if err := os.MkdirAll(path, 0o755); err != nil {
+				return err
+			}
+			times[path] = h.ModTime
+		case tar.TypeReg:
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				return err
+			}
+			b, err := io.ReadAll(r)
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(path, b, 0o644); err != nil {
+				return err
+			}
+			if err := os.Chtimes(path, h.ModTime, h.ModTime); err != nil {
+				return err
+			}
+		}
+	}
+	for path, at := range times {
+		if err := os.Chtimes(path, at, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
