@@ -1,0 +1,201 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const good = `
+state_dir: ./.lakectl
+memory: 2GiB
+metrics: {listen: "127.0.0.1:9464"}
+storage:
+  s3: {endpoint: "http://127.0.0.1:7070", region: us-east-1, path_style: true}
+sources:
+  shop:
+    type: kafka
+    brokers: ["127.0.0.1:9092"]
+    sasl: {mechanism: SCRAM-SHA-512, user: x, password: "${KAFKA_PASSWORD}"}
+    tls: {}
+tables:
+  - name: orders
+    path: s3://lake/shop/orders
+    key: [order_id]
+    partition_by: [dt]
+    ordering: [updated_at]
+    index: {type: bucket, buckets: 16}
+    from: {source: shop, topics: ["shop.public.orders"], format: debezium-json}
+    schema: {columns: {amount: "decimal(12,2)"}}
+    commit: {interval: 10s, max_bytes: 64MiB, max_records: 1_000}
+`
+
+func env(name string) (string, bool) {
+	v, ok := map[string]string{"KAFKA_PASSWORD": "s3cret"}[name]
+	return v, ok
+}
+
+func TestParse(t *testing.T) {
+	f, err := Parse("lake.yaml", []byte(good), env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tb := f.Tables[0]
+	if f.Memory != 2<<30 || tb.Commit.Interval != Duration(10*time.Second) || tb.Commit.MaxBytes != 64<<20 || tb.Commit.MaxRecords != 1000 {
+		t.Errorf("units: %+v", tb.Commit)
+	}
+	s := f.Sources["shop"]
+	if s.SASL.Password != "s3cret" || s.TLS == nil || s.Group != "lakectl-shop" || s.Start != "earliest" {
+		t.Errorf("source: %+v", s)
+	}
+	if diff := cmp.Diff([]Partition{{Field: "dt"}}, tb.PartitionBy); diff != "" {
+		t.Error(diff)
+	}
+	if tb.Type != "cow" || tb.Version != 9 || tb.Files.TargetSize != 120<<20 || tb.Files.Compression != "zstd" {
+		t.Errorf("defaults: %+v", tb)
+	}
+	out, err := json.Marshal(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(out), "s3cret") {
+		t.Errorf("secret in %s", out)
+	}
+}
+
+func TestProblems(t *testing.T) {
+	tests := []struct{ name, old, new, want string }{
+		{"unknown key", "    ordering:", "    orderin:", `lake.yaml:18:5: unknown key "orderin" in tables[0]; did you mean "ordering"?`},
+		{"unknown top key", "state_dir:", "zzz:", `known keys: catalogs`},
+		{"bare size", "memory: 2GiB", "memory: 2", `lake.yaml:3:9: memory: "2" is not a size`},
+		{"bare duration", "interval: 10s", "interval: 10", `commit.interval: "10" is not a duration`},
+		{"undefined variable", "${KAFKA_PASSWORD}", "${NOPE}", `environment variable NOPE is not set`},
+		{"mor", "key: [order_id]", "type: mor\n    key: [order_id]", "lake.yaml:16:11: tables[0].type: mor is not supported by this version of lakectl yet; use cow"},
+		{"record index", "{type: bucket, buckets: 16}", "{type: record}", "tables[0].index.type: record is not supported"},
+		{"bootstrap", "    ordering:", "    bootstrap: {overlap: 1h}\n    ordering:", "tables[0].bootstrap: bootstrap is not supported"},
+		{"sync", "    ordering:", "    sync: [hive]\n    ordering:", "tables[0].sync: catalog sync is not supported"},
+		{"catalogs", "storage:", "catalogs: {hive: {type: hms}}\nstorage:", "catalogs: catalogs are not supported"},
+		{"avro", "debezium-json", "debezium-avro", "tables[0].from.format: debezium-avro is not supported"},
+		{"services", "    ordering:", "    services: {clean: {keep_commits: 10}}\n    ordering:", "services.clean: cleaning is not supported"},
+		{"metadata table", "    ordering:", "    services: {metadata_table: true}\n    ordering:", "services.metadata_table: the metadata table is not supported"},
+		{"source name", "source: shop", "source: shpo", `there is no source "shpo"; did you mean "shop"?`},
+		{"twice", "memory: 2GiB", "memory: 2GiB\nmemory: 1GiB", "memory"},
+		{"not a list", "key: [order_id]", "key: order_id", "tables[0].key: expected a list"},
+		{"no key", "    key: [order_id]\n", "", "lake.yaml:14:5: tables[0].key: missing"},
+		{"syntax", "tables:", "tables: [", "not YAML"},
+		{"scheme", "s3://lake", "hdfs://lake", "hdfs:// is not supported"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			in := strings.Replace(good, tt.old, tt.new, 1)
+			if in == good {
+				t.Fatal("nothing replaced")
+			}
+			_, err := Parse("lake.yaml", []byte(in), env)
+			if !errors.Is(err, ErrInvalid) {
+				t.Fatalf("error %v is not ErrInvalid", err)
+			}
+			if !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got  %v\nwant %s", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestAllProblemsAtOnce(t *testing.T) {
+	in := strings.NewReplacer("version", "version", "key: [order_id]", "type: mor\n    version: 7\n    key: [order_id]").Replace(good)
+	_, err := Parse("lake.yaml", []byte(in), env)
+	if err == nil || strings.Count(err.Error(), "\n") != 1 {
+		t.Errorf("want two problems, got %v", err)
+	}
+}
+
+func TestDollarBraceLiteral(t *testing.T) {
+	f, err := Parse("lake.yaml", []byte(strings.Replace(good, "${KAFKA_PASSWORD}", "a$${b}", 1)), env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := f.Sources["shop"].SASL.Password; got != "a${b}" {
+		t.Errorf("got %q", string(got))
+	}
+}
+
+func TestSizeText(t *testing.T) {
+	for in, want := range map[string]Size{"512KiB": 512 << 10, "1.5GiB": 3 << 29, "0": 0, "10MB": 10e6, "7B": 7} {
+		var s Size
+		if err := s.UnmarshalText([]byte(in)); err != nil || s != want {
+			t.Errorf("%s: %d, %v", in, s, err)
+		}
+		var again Size
+		if err := again.UnmarshalText([]byte(s.String())); err != nil || again != s {
+			t.Errorf("%s does not come back from %s: %v", in, s, err)
+		}
+	}
+}
+
+// TestSchemaCoversKeys holds the JSON schema of editors to exactly the keys that the decoder knows.
+func TestSchemaCoversKeys(t *testing.T) {
+	data, err := os.ReadFile("../../../docs/lakectl.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema map[string]any
+	if err := json.Unmarshal(data, &schema); err != nil {
+		t.Fatal(err)
+	}
+	var fromSchema, fromTypes []string
+	schemaKeys("", schema, &fromSchema)
+	typeKeys("", reflect.TypeFor[File](), &fromTypes)
+	slices.Sort(fromSchema)
+	slices.Sort(fromTypes)
+	if diff := cmp.Diff(fromTypes, fromSchema); diff != "" {
+		t.Errorf("keys of the types (-) and of docs/lakectl.schema.json (+) differ:\n%s", diff)
+	}
+}
+
+func schemaKeys(path string, s map[string]any, out *[]string) {
+	if props, ok := s["properties"].(map[string]any); ok {
+		if s["additionalProperties"] != false {
+			*out = append(*out, path+": additionalProperties is not false")
+		}
+		for k, v := range props {
+			*out = append(*out, join(path, k))
+			schemaKeys(join(path, k), v.(map[string]any), out)
+		}
+	}
+	if m, ok := s["additionalProperties"].(map[string]any); ok {
+		schemaKeys(path+".*", m, out)
+	}
+	if m, ok := s["items"].(map[string]any); ok {
+		schemaKeys(path+"[]", m, out)
+	}
+	if any_, ok := s["anyOf"].([]any); ok {
+		for _, m := range any_ {
+			schemaKeys(path, m.(map[string]any), out)
+		}
+	}
+}
+
+func typeKeys(path string, t reflect.Type, out *[]string) {
+	switch t.Kind() {
+	case reflect.Pointer:
+		typeKeys(path, t.Elem(), out)
+	case reflect.Slice:
+		typeKeys(path+"[]", t.Elem(), out)
+	case reflect.Map:
+		typeKeys(path+".*", t.Elem(), out)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			k := join(path, t.Field(i).Tag.Get("yaml"))
+			*out = append(*out, k)
+			typeKeys(k, t.Field(i).Type, out)
+		}
+	}
+}

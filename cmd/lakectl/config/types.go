@@ -1,0 +1,174 @@
+// Package config reads lakectl's configuration file: one YAML file, many tables. Every problem is reported with file,
+// line, column and what to write instead; a key that is not known, and a setting that this version cannot honour, are
+// errors, never ignored.
+package config
+
+// File is the whole configuration, defaults filled in.
+type File struct {
+	StateDir        string             `yaml:"state_dir" json:"state_dir"`
+	Memory          Size               `yaml:"memory" json:"memory"`
+	ShutdownTimeout Duration           `yaml:"shutdown_timeout" json:"shutdown_timeout"`
+	Metrics         Metrics            `yaml:"metrics" json:"metrics"`
+	Storage         Storage            `yaml:"storage" json:"storage"`
+	Catalogs        map[string]Catalog `yaml:"catalogs" json:"catalogs,omitempty"`
+	Sources         map[string]Source  `yaml:"sources" json:"sources"`
+	Tables          []Table            `yaml:"tables" json:"tables"`
+}
+
+// Metrics is where Prometheus finds the process. Listen "" means no endpoint.
+type Metrics struct {
+	Listen string `yaml:"listen" json:"listen"`
+}
+
+// Storage says how object stores are reached. Credentials come from the AWS default chain.
+type Storage struct {
+	S3 S3 `yaml:"s3" json:"s3"`
+}
+
+// S3 is the endpoint of every s3:// path.
+type S3 struct {
+	Endpoint  string `yaml:"endpoint" json:"endpoint,omitempty"`
+	Region    string `yaml:"region" json:"region,omitempty"`
+	PathStyle bool   `yaml:"path_style" json:"path_style"`
+}
+
+// Catalog is a catalog that tables are registered in.
+type Catalog struct {
+	Type     string `yaml:"type" json:"type"`
+	URI      string `yaml:"uri" json:"uri"`
+	Database string `yaml:"database" json:"database"`
+}
+
+// Source is where messages come from.
+type Source struct {
+	Type           string         `yaml:"type" json:"type"`
+	Brokers        []string       `yaml:"brokers" json:"brokers,omitempty"`
+	Group          string         `yaml:"group" json:"group,omitempty"`
+	TLS            *TLS           `yaml:"tls" json:"tls,omitempty"`
+	SASL           *SASL          `yaml:"sasl" json:"sasl,omitempty"`
+	SchemaRegistry SchemaRegistry `yaml:"schema_registry" json:"schema_registry"`
+	Start          string         `yaml:"start" json:"start,omitempty"`
+	OnLostOffsets  string         `yaml:"on_lost_offsets" json:"on_lost_offsets,omitempty"`
+	Paths          []string       `yaml:"paths" json:"paths,omitempty"`
+}
+
+// TLS turns on TLS by being there; empty fields mean the system's roots and no client certificate.
+type TLS struct {
+	CA         string `yaml:"ca" json:"ca,omitempty"`
+	Cert       string `yaml:"cert" json:"cert,omitempty"`
+	Key        string `yaml:"key" json:"key,omitempty"`
+	ServerName string `yaml:"server_name" json:"server_name,omitempty"`
+}
+
+// SASL is how lakectl signs in to the brokers.
+type SASL struct {
+	Mechanism string `yaml:"mechanism" json:"mechanism"`
+	User      string `yaml:"user" json:"user"`
+	Password  Secret `yaml:"password" json:"password"`
+}
+
+// SchemaRegistry is where Avro and Protobuf schemas are.
+type SchemaRegistry struct {
+	URL string `yaml:"url" json:"url,omitempty"`
+}
+
+// Table is one Hudi table and where its rows come from.
+type Table struct {
+	Name                string      `yaml:"name" json:"name"`
+	Path                string      `yaml:"path" json:"path"`
+	Type                string      `yaml:"type" json:"type"`
+	Version             int         `yaml:"version" json:"version"`
+	Key                 []string    `yaml:"key" json:"key"`
+	PartitionBy         []Partition `yaml:"partition_by" json:"partition_by"`
+	HiveStylePartitions bool        `yaml:"hive_style_partitions" json:"hive_style_partitions"`
+	Ordering            []string    `yaml:"ordering" json:"ordering"`
+	Merge               string      `yaml:"merge" json:"merge"`
+	Index               Index       `yaml:"index" json:"index"`
+	From                From        `yaml:"from" json:"from"`
+	Schema              Schema      `yaml:"schema" json:"schema"`
+	Lease               Duration    `yaml:"lease" json:"lease"`
+	Commit              Commit      `yaml:"commit" json:"commit"`
+	Files               Files       `yaml:"files" json:"files"`
+	Services            Services    `yaml:"services" json:"services"`
+	Sync                []string    `yaml:"sync" json:"sync,omitempty"`
+	Bootstrap           *Bootstrap  `yaml:"bootstrap" json:"bootstrap,omitempty"`
+}
+
+// Partition is one partition column: its name, or a function of a column.
+type Partition struct {
+	Field  string `yaml:"field" json:"field"`
+	Format string `yaml:"format" json:"format,omitempty"`
+}
+
+// Index says how rows are found again.
+type Index struct {
+	Type    string `yaml:"type" json:"type"`
+	Buckets int    `yaml:"buckets" json:"buckets,omitempty"`
+	Scope   string `yaml:"scope" json:"scope"`
+}
+
+// From names the source, the topics and what the messages are.
+type From struct {
+	Source  string   `yaml:"source" json:"source"`
+	Topics  []string `yaml:"topics" json:"topics"`
+	Format  string   `yaml:"format" json:"format"`
+	OnError string   `yaml:"on_error" json:"on_error"`
+}
+
+// Schema declares types where messages carry none, and what may change while running.
+type Schema struct {
+	Columns map[string]string `yaml:"columns" json:"columns,omitempty"`
+	Evolve  []string          `yaml:"evolve" json:"evolve"`
+}
+
+// Commit says when a commit is made: at whichever limit comes first.
+type Commit struct {
+	Interval   Duration `yaml:"interval" json:"interval"`
+	MaxBytes   Size     `yaml:"max_bytes" json:"max_bytes"`
+	MaxRecords int64    `yaml:"max_records" json:"max_records"`
+}
+
+// Files says how base files are sized and compressed.
+type Files struct {
+	TargetSize  Size   `yaml:"target_size" json:"target_size"`
+	SmallFile   Size   `yaml:"small_file" json:"small_file"`
+	Compression string `yaml:"compression" json:"compression"`
+}
+
+// Services are the table services that run beside ingestion.
+type Services struct {
+	Compaction    Compaction `yaml:"compaction" json:"compaction,omitzero"`
+	Clean         Clean      `yaml:"clean" json:"clean,omitzero"`
+	Archive       Archive    `yaml:"archive" json:"archive,omitzero"`
+	MetadataTable bool       `yaml:"metadata_table" json:"metadata_table"`
+}
+
+// Compaction of merge-on-read log files.
+type Compaction struct {
+	Mode            string `yaml:"mode" json:"mode,omitempty"`
+	MaxDeltaCommits int    `yaml:"max_delta_commits" json:"max_delta_commits,omitempty"`
+}
+
+// Clean says how many commits' file slices stay.
+type Clean struct {
+	KeepCommits int `yaml:"keep_commits" json:"keep_commits,omitempty"`
+}
+
+// Archive says how many instants stay on the active timeline, as MIN..MAX.
+type Archive struct {
+	Keep string `yaml:"keep" json:"keep,omitempty"`
+}
+
+// Bootstrap names the history that is loaded before the stream.
+type Bootstrap struct {
+	Hive    Hive     `yaml:"hive" json:"hive"`
+	Overlap Duration `yaml:"overlap" json:"overlap"`
+}
+
+// Hive is a table of a catalog, or a directory of files.
+type Hive struct {
+	Catalog string `yaml:"catalog" json:"catalog,omitempty"`
+	Table   string `yaml:"table" json:"table,omitempty"`
+	Path    string `yaml:"path" json:"path,omitempty"`
+	Format  string `yaml:"format" json:"format,omitempty"`
+}

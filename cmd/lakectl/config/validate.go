@@ -1,0 +1,283 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
+)
+
+// Load reads and checks the file. The error joins a Problem for each thing that is wrong with it.
+func Load(path string) (*File, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return Parse(path, data, os.LookupEnv)
+}
+
+// Parse is Load of bytes; name stands for the file in messages, env resolves ${NAME}.
+func Parse(name string, data []byte, env func(string) (string, bool)) (*File, error) {
+	d := &decoder{file: name, env: env, anchors: map[string]ast.Node{}, where: map[string]*token.Position{}}
+	f := &File{}
+	d.parse(data, f)
+	if len(d.problems) > 0 { // defaults and checks of half a file would only add noise
+		return nil, errors.Join(d.problems...)
+	}
+	f.setDefaults()
+	d.check(f)
+	if len(d.problems) > 0 {
+		return nil, errors.Join(d.problems...)
+	}
+	return f, nil
+}
+
+func def[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+func (f *File) setDefaults() {
+	def(&f.StateDir, "./.lakectl")
+	def(&f.Memory, 1<<30)
+	def(&f.ShutdownTimeout, Duration(30*time.Second))
+	for name, s := range f.Sources {
+		def(&s.Type, "kafka")
+		if s.Type == "kafka" {
+			def(&s.Group, "lakectl-"+name)
+		}
+		def(&s.Start, "earliest")
+		def(&s.OnLostOffsets, "fail")
+		f.Sources[name] = s
+	}
+	for i := range f.Tables {
+		t := &f.Tables[i]
+		def(&t.Type, "cow")
+		def(&t.Version, 9)
+		def(&t.Merge, "latest")
+		def(&t.Index.Type, "bloom")
+		def(&t.Index.Scope, "partition")
+		def(&t.From.OnError, "fail")
+		if t.Schema.Evolve == nil {
+			t.Schema.Evolve = []string{"add", "widen", "nullable"}
+		}
+		def(&t.Lease, Duration(time.Minute))
+		def(&t.Commit.Interval, Duration(time.Minute))
+		def(&t.Commit.MaxBytes, 256<<20)
+		def(&t.Commit.MaxRecords, 1_000_000)
+		def(&t.Files.TargetSize, 120<<20)
+		def(&t.Files.SmallFile, 100<<20)
+		def(&t.Files.Compression, "zstd")
+	}
+}
+
+// at finds the position of the path, or of the nearest thing around it that the file does set.
+func (d *decoder) at(path string) *token.Position {
+	for {
+		if p, ok := d.where[path]; ok {
+			return p
+		}
+		i := strings.LastIndexAny(path, ".[")
+		if i < 0 {
+			return nil
+		}
+		path = path[:i]
+	}
+}
+
+func (d *decoder) badf(path, format string, args ...any) {
+	d.failf(d.at(path), "%s: %s", path, fmt.Sprintf(format, args...))
+}
+
+func (d *decoder) has(path string) bool { _, ok := d.where[path]; return ok }
+
+// oneOf checks a name against what exists, and against what exists but cannot be had yet.
+func (d *decoder) oneOf(path, got string, have, later []string) {
+	switch {
+	case slices.Contains(have, got):
+	case slices.Contains(later, got):
+		d.badf(path, "%s is not supported by this version of lakectl yet; use %s", got, strings.Join(have, " or "))
+	default:
+		d.badf(path, "%q is not known; expected %s", got, strings.Join(append(slices.Clone(have), later...), ", "))
+	}
+}
+
+// later refuses a key whose feature this version does not have.
+func (d *decoder) later(path, what string) {
+	if d.has(path) {
+		d.badf(path, "%s not supported by this version of lakectl yet; remove the key", what)
+	}
+}
+
+func (d *decoder) check(f *File) {
+	if f.Memory < 64<<20 {
+		d.badf("memory", "%s is too little; lakectl needs at least 64MiB", f.Memory)
+	}
+	if f.Metrics.Listen != "" {
+		if _, _, err := net.SplitHostPort(f.Metrics.Listen); err != nil {
+			d.badf("metrics.listen", "%q is not HOST:PORT", f.Metrics.Listen)
+		}
+	}
+	d.later("catalogs", "catalogs are")
+	if len(f.Sources) == 0 {
+		d.failf(d.at("sources"), "sources: none; name at least one")
+	}
+	for _, name := range sortedKeys(f.Sources) {
+		d.checkSource("sources."+name, f.Sources[name])
+	}
+	if len(f.Tables) == 0 {
+		d.failf(d.at("tables"), "tables: none; name at least one")
+	}
+	names, paths := map[string]int{}, map[string]int{}
+	for i, t := range f.Tables {
+		p := fmt.Sprintf("tables[%d]", i)
+		d.checkTable(p, t, f)
+		if j, dup := names[t.Name]; dup && t.Name != "" {
+			d.badf(p+".name", "%q is also the name of tables[%d]", t.Name, j)
+		}
+		if j, dup := paths[strings.TrimRight(t.Path, "/")]; dup && t.Path != "" {
+			d.badf(p+".path", "%q is also the path of tables[%d]: one table has one writer", t.Path, j)
+		}
+		names[t.Name], paths[strings.TrimRight(t.Path, "/")] = i, i
+	}
+}
+
+func (d *decoder) checkSource(p string, s Source) {
+	d.oneOf(p+".type", s.Type, []string{"kafka", "file", "embedded"}, nil)
+	d.later(p+".schema_registry", "schema registries are")
+	switch s.Type {
+	case "kafka":
+		if len(s.Brokers) == 0 {
+			d.badf(p+".brokers", "missing; write the brokers as [\"HOST:PORT\"]")
+		}
+		for i, b := range s.Brokers {
+			if _, _, err := net.SplitHostPort(b); err != nil {
+				d.badf(fmt.Sprintf("%s.brokers[%d]", p, i), "%q is not HOST:PORT", b)
+			}
+		}
+		if d.has(p + ".paths") {
+			d.badf(p+".paths", "only a source of type file or embedded has paths")
+		}
+		if s.TLS != nil && (s.TLS.Cert == "") != (s.TLS.Key == "") {
+			d.badf(p+".tls", "a client certificate needs both cert and key")
+		}
+		if s.SASL != nil {
+			d.oneOf(p+".sasl.mechanism", s.SASL.Mechanism, []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}, nil)
+			if s.SASL.User == "" || s.SASL.Password == "" {
+				d.badf(p+".sasl", "needs user and password")
+			}
+		}
+	case "file", "embedded":
+		if len(s.Paths) == 0 {
+			d.badf(p+".paths", "missing; write the files as [\"events/*.jsonl.gz\"]")
+		}
+		for _, k := range []string{"brokers", "group", "tls", "sasl"} {
+			if d.has(p + "." + k) {
+				d.badf(p+"."+k, "only a source of type kafka has %s", k)
+			}
+		}
+		if s.Type == "file" {
+			for _, k := range []string{"on_lost_offsets"} {
+				if d.has(p + "." + k) {
+					d.badf(p+"."+k, "a source of type file has no %s: its lines do not expire", k)
+				}
+			}
+		}
+	}
+	if s.Start != "earliest" && s.Start != "latest" {
+		if _, err := time.Parse(time.RFC3339Nano, s.Start); err != nil {
+			d.badf(p+".start", "%q is not known; expected earliest, latest or a time such as 2026-01-31T12:00:00Z", s.Start)
+		}
+	}
+	d.oneOf(p+".on_lost_offsets", s.OnLostOffsets, []string{"fail", "earliest", "latest"}, nil)
+}
+
+func (d *decoder) checkTable(p string, t Table, f *File) {
+	if t.Name == "" {
+		d.badf(p+".name", "missing")
+	}
+	switch scheme, _, ok := strings.Cut(t.Path, "://"); {
+	case t.Path == "":
+		d.badf(p+".path", "missing; write a local path or s3://BUCKET/PREFIX")
+	case ok && scheme != "s3" && scheme != "file":
+		d.badf(p+".path", "%s:// is not supported; write a local path or s3://BUCKET/PREFIX", scheme)
+	}
+	d.oneOf(p+".type", t.Type, []string{"cow"}, []string{"mor"})
+	if t.Version != 9 && t.Version != 8 && t.Version != 6 {
+		d.badf(p+".version", "%d: lakectl writes table versions 9 and 6, and goes on with 8", t.Version)
+	}
+	if len(t.Key) == 0 {
+		d.badf(p+".key", "missing; name the columns of the record key, such as [id]")
+	}
+	for i, c := range t.PartitionBy {
+		q := fmt.Sprintf("%s.partition_by[%d]", p, i)
+		if c.Field == "" {
+			d.badf(q, "needs a field")
+		}
+		if c.Format != "" {
+			d.badf(q+".format", "partition functions are not supported by this version of lakectl yet; partition by a column as it is")
+		}
+	}
+	d.oneOf(p+".merge", t.Merge, []string{"latest"}, []string{"partial", "first"})
+	d.oneOf(p+".index.type", t.Index.Type, []string{"bloom", "bucket"}, []string{"record", "simple"})
+	d.oneOf(p+".index.scope", t.Index.Scope, []string{"partition"}, []string{"table"})
+	if t.Index.Type == "bucket" && t.Index.Buckets < 1 {
+		d.badf(p+".index.buckets", "a bucket index needs its number of buckets per partition, such as {type: bucket, buckets: 16}")
+	}
+	if t.Index.Type != "bucket" && d.has(p+".index.buckets") {
+		d.badf(p+".index.buckets", "only an index of type bucket has buckets")
+	}
+	if t.From.Source == "" {
+		d.badf(p+".from.source", "missing; name one of sources")
+	} else if _, ok := f.Sources[t.From.Source]; !ok {
+		d.badf(p+".from.source", "there is no source %q%s", t.From.Source, suggest(t.From.Source, sortedKeys(f.Sources)))
+	}
+	if len(t.From.Topics) == 0 && f.Sources[t.From.Source].Type != "file" {
+		d.badf(p+".from.topics", "missing; name the topics, or one /regular expression/")
+	}
+	if t.From.Format == "" {
+		d.badf(p+".from.format", "missing; expected debezium-json or json")
+	} else {
+		d.oneOf(p+".from.format", t.From.Format, []string{"debezium-json", "json"},
+			[]string{"debezium-avro", "canal-json", "maxwell-json", "avro", "protobuf"})
+	}
+	d.oneOf(p+".from.on_error", t.From.OnError, []string{"fail"}, []string{"quarantine"})
+	for i, e := range t.Schema.Evolve {
+		d.oneOf(fmt.Sprintf("%s.schema.evolve[%d]", p, i), e, []string{"add", "widen", "nullable"}, nil)
+	}
+	if t.Lease < Duration(5*time.Second) {
+		d.badf(p+".lease", "%s is too short; use at least 5s", t.Lease)
+	}
+	if t.Commit.MaxRecords < 1 {
+		d.badf(p+".commit.max_records", "must be at least 1")
+	}
+	if t.Commit.MaxBytes > f.Memory {
+		d.badf(p+".commit.max_bytes", "%s is more than memory (%s)", t.Commit.MaxBytes, f.Memory)
+	}
+	d.oneOf(p+".files.compression", t.Files.Compression, []string{"zstd", "snappy", "gzip", "uncompressed"}, nil)
+	d.later(p+".services.compaction", "compaction is")
+	d.later(p+".services.clean", "cleaning is")
+	d.later(p+".services.archive", "archiving is")
+	if t.Services.MetadataTable {
+		d.badf(p+".services.metadata_table", "the metadata table is not supported by this version of lakectl yet; write false")
+	}
+	d.later(p+".sync", "catalog sync is")
+	d.later(p+".bootstrap", "bootstrap is")
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
