@@ -1,0 +1,69 @@
+// Package index finds the file groups of record keys. An index only answers: nobody tells it what was written, as what
+// it knows is in the files of the snapshot or follows from the key. Bucket computes where a key belongs and is
+// bit-compatible with the bucket index of Spark and Flink; Bloom looks where a key is, by the key ranges and bloom filters in the
+// footers of the base files; Simple reads the key column of every base file of the partitions concerned.
+//
+// All are table.Locators, and safe for concurrent use. They never write.
+package index
+
+import (
+	"context"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/lakectl/lakectl/table"
+	"github.com/lakectl/lakectl/table/fsview"
+	"github.com/lakectl/lakectl/table/record"
+)
+
+var _ table.Locator = (*Bucket)(nil)
+
+// lister is what an index needs of a snapshot to know the file groups.
+type lister interface {
+	Slices(ctx context.Context, partition string) ([]fsview.FileSlice, error)
+}
+
+// group is the rows of a batch that lie in one partition.
+type group struct {
+	partition string
+	rows      []int32
+}
+
+// byPartition groups the rows of a batch, partitions in the order of their first row. The names do not outlive the
+// batch.
+func byPartition(b record.Batch) []group {
+	var groups []group
+	n := b.NumRows()
+	if n == 0 {
+		return nil
+	}
+	at := make(map[string]int)
+	last := -1
+	for i := range n {
+		p := b.Partitions.Value(i)
+		if last < 0 || groups[last].partition != p {
+			g, seen := at[p]
+			if !seen {
+				g = len(groups)
+				at[p] = g
+				groups = append(groups, group{partition: p})
+			}
+			last = g
+		}
+		groups[last].rows = append(groups[last].rows, int32(i))
+	}
+	return groups
+}
+
+// keyBytes are the bytes of a string column without a string header per row.
+type keyBytes struct {
+	bytes   []byte
+	offsets []int32
+}
+
+func keysOf(a *array.String) keyBytes { return keyBytes{a.ValueBytes(), a.ValueOffsets()} }
+
+// at returns row i. ValueBytes starts at the first row's offset, which is not 0 in a sliced array.
+func (k keyBytes) at(i int) []byte {
+	return k.bytes[k.offsets[i]-k.offsets[0] : k.offsets[i+1]-k.offsets[0]]
+}
