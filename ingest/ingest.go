@@ -19,9 +19,14 @@ type Message struct {
 	Time      time.Time
 	Key       []byte
 	Value     []byte
+
+	// Marker says that there is nothing to decode, and only the position goes on to Offset+1: a control record of a
+	// transaction, or where a partition begins. Decoders never see one.
+	Marker bool
 }
 
-// Source is a stream of messages, used by one goroutine.
+// Source is a stream of messages. Seek, Poll and Close are called by one goroutine; Ack and End may be called meanwhile by
+// another. The offsets of a partition ascend, with holes where the log has them.
 type Source interface {
 	Seek(ctx context.Context, from checkpoint.Offsets) error // where each partition goes on; absent: the configured start
 	Poll(ctx context.Context) ([]Message, error)             // blocks until there is something, or ctx ends
@@ -36,8 +41,9 @@ type Reject struct {
 	Reason  error
 }
 
-// Decoder turns messages into columns. It is used by one goroutine; the batches that it returns are independent of it.
-// Messages that mean nothing to a table (tombstones after deletes, heartbeats) yield no row and no Reject.
+// Decoder turns messages into columns. It is used by one goroutine; the batches that it returns are independent of it and
+// the caller's to release. Messages that mean nothing to a table (tombstones after deletes, heartbeats) yield no row and no
+// Reject. Where no message yields a row, Rows may be nil. A message may be handed in again after a Reject beside it.
 type Decoder interface {
 	Decode(ctx context.Context, m []Message) (record.Batch, []Reject, error)
 }

@@ -1,0 +1,58 @@
+package ingest
+
+import (
+	"context"
+	"strings"
+
+	"github.com/lakectl/lakectl/ingest/checkpoint"
+	"github.com/lakectl/lakectl/table"
+	"github.com/lakectl/lakectl/table/record"
+	"github.com/lakectl/lakectl/table/timeline"
+)
+
+// Sink is what a pipeline writes to: a table, seen through the keyhole that it needs.
+type Sink interface {
+	// Resume returns the extra metadata of the newest commit that carries offsets, nil when there is none.
+	Resume(ctx context.Context) (map[string]string, error)
+	Begin(ctx context.Context) (Txn, error)
+}
+
+// Txn is one commit in the making. After Commit has returned nil or table.ErrUnknownOutcome, Abort is not called.
+type Txn interface {
+	Upsert(ctx context.Context, b record.Batch) error // b is borrowed
+	Commit(ctx context.Context, extra map[string]string) (table.CommitInfo, error)
+	Abort(ctx context.Context) error
+}
+
+// TableSink returns the sink that upserts into t, with keys found by l.
+func TableSink(t *table.Table, l table.Locator) Sink { return tableSink{t, l} }
+
+type tableSink struct {
+	t *table.Table
+	l table.Locator
+}
+
+func (s tableSink) Resume(ctx context.Context) (map[string]string, error) {
+	extra, _, err := s.t.Extra(ctx, checkpoint.KeyLedger, checkpoint.KeyV2, checkpoint.KeyV1)
+	return extra, err
+}
+
+func (s tableSink) Begin(ctx context.Context) (Txn, error) {
+	action := timeline.Commit
+	// On merge-on-read only delta commits carry offsets (HoodieTableConfig#TYPE, StreamerCheckpointUtils).
+	if strings.EqualFold(s.t.Properties()["hoodie.table.type"], "MERGE_ON_READ") {
+		action = timeline.DeltaCommit
+	}
+	x, err := s.t.Begin(ctx, action)
+	if err != nil {
+		return nil, err
+	}
+	return tableTxn{x, s.l}, nil
+}
+
+type tableTxn struct {
+	*table.Txn
+	l table.Locator
+}
+
+func (x tableTxn) Upsert(ctx context.Context, b record.Batch) error { return x.Txn.Upsert(ctx, b, x.l) }

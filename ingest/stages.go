@@ -1,0 +1,416 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lakectl/lakectl/ingest/checkpoint"
+	"github.com/lakectl/lakectl/table"
+	"github.com/lakectl/lakectl/table/record"
+)
+
+// messageOverhead is what a message costs beside its key and value, in bytes.
+const messageOverhead = 64
+
+// fetch is one poll, paid for. With err set it is the last one.
+type fetch struct {
+	messages []Message
+	spans    []span
+	bytes    int64
+	err      error
+}
+
+// decodedWork is one poll in columns. With err set it is the last one, and what it holds stands before the trouble.
+type decodedWork struct {
+	rows    record.Batch
+	bytes   int64
+	spans   []span
+	rejects []Reject
+	newest  time.Time
+	err     error
+}
+
+// span is a run of messages of one partition: offsets [first, next), of which so many hold a message.
+type span struct {
+	topic       string
+	partition   int32
+	first, next int64
+	messages    int64
+}
+
+func spansOf(ms []Message) []span {
+	var spans []span
+	var s *span
+	for _, m := range ms {
+		if s == nil || s.partition != m.Partition || s.next > m.Offset || s.topic != m.Topic {
+			spans = append(spans, span{m.Topic, m.Partition, m.Offset, m.Offset, 0})
+			s = &spans[len(spans)-1]
+			if m.Marker {
+				s.first++
+			}
+		}
+		s.next = m.Offset + 1
+		if !m.Marker {
+			s.messages++
+		}
+	}
+	return spans
+}
+
+func (w decodedWork) release() {
+	if w.rows.Rows != nil {
+		w.rows.Release()
+	}
+}
+
+func send[T any](ctx context.Context, to chan<- T, v T) error {
+	select {
+	case to <- v:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// fetch polls until ctx ends, which is before the stages behind it end: what was polled and not sent comes again. Errors of
+// the source go down the stream, so that what came before them is committed.
+func (p *pipeline) fetch(ctx context.Context, out chan<- fetch) error {
+	at := p.start.Clone()
+	for p.until == nil || !at.Reached(p.until) {
+		f := p.poll(ctx, at)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if f.err == nil && len(f.messages) == 0 {
+			continue
+		}
+		if p.Budget.Acquire(ctx, f.bytes) != nil {
+			return nil
+		}
+		p.held.Add(f.bytes)
+		if send(ctx, out, f) != nil || f.err != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (p *pipeline) poll(ctx context.Context, at checkpoint.Offsets) fetch {
+	ms, err := p.Source.Poll(ctx)
+	if err != nil {
+		return fetch{err: fmt.Errorf("read the source: %w", err)}
+	}
+	f := fetch{messages: ms, spans: spansOf(ms)}
+	for _, s := range f.spans {
+		if want, ok := at.Get(s.topic, s.partition); ok && s.first < want {
+			return fetch{err: fmt.Errorf("read the source: %s/%d went back from offset %d to %d", s.topic, s.partition, want, s.first)}
+		}
+		at.Set(s.topic, s.partition, s.next)
+	}
+	for _, m := range ms {
+		if !m.Marker {
+			f.bytes += int64(len(m.Key)) + int64(len(m.Value)) + messageOverhead
+		}
+	}
+	return f
+}
+
+func (p *pipeline) decode(ctx context.Context, in <-chan fetch, out chan<- decodedWork) error {
+	for f := range in {
+		w := p.decodeOne(ctx, f)
+		if err := send(ctx, out, w); err != nil {
+			w.release()
+			return err
+		}
+		if w.err != nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (p *pipeline) decodeOne(ctx context.Context, f fetch) decodedWork {
+	w := decodedWork{bytes: f.bytes, spans: f.spans, err: f.err}
+	if f.err != nil {
+		return w
+	}
+	rows, rejects, err := p.Decoder.Decode(ctx, withoutMarkers(f.messages))
+	if err == nil && len(rejects) > 0 && p.OnError == OnErrorFail {
+		// What stands before each partition's first bad message may be committed, what follows may not.
+		w.err = firstBad(f.messages, rejects)
+		decodedWork{rows: rows}.release()
+		f.messages = before(f.messages, rejects)
+		w.spans = spansOf(f.messages)
+		if rows, rejects, err = p.Decoder.Decode(ctx, withoutMarkers(f.messages)); err == nil && len(rejects) > 0 {
+			err = firstBad(f.messages, rejects)
+		}
+	}
+	if err != nil {
+		decodedWork{rows: rows}.release()
+		return decodedWork{bytes: f.bytes, err: fmt.Errorf("decode: %w", err)}
+	}
+	w.rows = rows
+	for _, r := range rejects {
+		r.Message.Key, r.Message.Value = slices.Clone(r.Message.Key), slices.Clone(r.Message.Value)
+		w.rejects = append(w.rejects, r)
+	}
+	for _, m := range f.messages {
+		if !m.Marker && m.Time.After(w.newest) {
+			w.newest = m.Time
+		}
+	}
+	return w
+}
+
+func withoutMarkers(ms []Message) []Message {
+	isMarker := func(m Message) bool { return m.Marker }
+	if !slices.ContainsFunc(ms, isMarker) {
+		return ms
+	}
+	return slices.DeleteFunc(slices.Clone(ms), isMarker)
+}
+
+func firstBad(ms []Message, rejects []Reject) error {
+	for _, m := range ms {
+		for _, r := range rejects {
+			if b := r.Message; b.Offset == m.Offset && b.Partition == m.Partition && b.Topic == m.Topic {
+				return &BadRecordError{Topic: b.Topic, Partition: b.Partition, Offset: b.Offset, Reason: r.Reason}
+			}
+		}
+	}
+	b := rejects[0].Message // the decoder made it up; it is still bad
+	return &BadRecordError{Topic: b.Topic, Partition: b.Partition, Offset: b.Offset, Reason: rejects[0].Reason}
+}
+
+// before returns the messages that stand before the first reject of their partition.
+func before(ms []Message, rejects []Reject) []Message {
+	cut := checkpoint.Offsets{}
+	for _, r := range rejects {
+		m := r.Message
+		if at, ok := cut.Get(m.Topic, m.Partition); !ok || m.Offset < at {
+			cut.Set(m.Topic, m.Partition, m.Offset)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(ms), func(m Message) bool {
+		at, ok := cut.Get(m.Topic, m.Partition)
+		return ok && m.Offset >= at
+	})
+}
+
+// batch is what one commit will hold.
+type batch struct {
+	works           []decodedWork
+	bytes, messages int64
+	rejects         []Reject
+	ranges          checkpoint.Ranges
+	moved           bool // there is something to tell the table, be it only a position
+	newest          time.Time
+}
+
+// newBatch returns an empty batch that goes on where the offsets are.
+func newBatch(at checkpoint.Offsets) *batch {
+	b := &batch{ranges: checkpoint.Ranges{}}
+	for t, ps := range at {
+		for p, off := range ps {
+			b.ranges.Set(t, p, checkpoint.Range{From: off, To: off})
+		}
+	}
+	return b
+}
+
+func (b *batch) add(w decodedWork) {
+	b.works = append(b.works, w)
+	b.bytes += w.bytes
+	b.rejects = append(b.rejects, w.rejects...)
+	if w.newest.After(b.newest) {
+		b.newest = w.newest
+	}
+	for _, s := range w.spans {
+		r, known := b.ranges[s.topic][s.partition]
+		if !known {
+			r.From = s.first
+		}
+		// Where a partition begins is worth a commit too, as "latest" is another place tomorrow; 0 is where all begin.
+		b.moved = b.moved || s.next > r.To
+		r.To = s.next
+		r.Records += s.messages
+		b.messages += s.messages
+		b.ranges.Set(s.topic, s.partition, r)
+	}
+	for _, x := range w.rejects {
+		r := b.ranges[x.Message.Topic][x.Message.Partition]
+		r.Rejected++
+		b.ranges.Set(x.Message.Topic, x.Message.Partition, r)
+	}
+}
+
+func (b *batch) offsets() checkpoint.Offsets { return checkpoint.Ledger{Ranges: b.ranges}.Offsets() }
+
+func (b *batch) release() {
+	for _, w := range b.works {
+		w.release()
+	}
+	b.works = nil
+}
+
+// gather collects work while a commit is being written, and hands on what is due: full, old enough, or in the way of others
+// that wait for memory.
+func (p *pipeline) gather(ctx context.Context, in <-chan decodedWork, out chan<- *batch) error {
+	b := newBatch(p.start)
+	defer func() { b.release() }()
+	age := time.NewTimer(p.Interval)
+	defer age.Stop()
+	var seen Progress
+	var due, ended bool
+	for !ended || b.moved {
+		full := b.bytes >= p.MaxBytes || b.messages >= p.MaxRecords
+		from, to, pressed := in, out, p.Budget.Pressed()
+		if ended || full {
+			from = nil
+		}
+		if !b.moved || !ended && !full && !due {
+			to = nil
+		}
+		if due || b.bytes == 0 {
+			pressed = nil
+		}
+		select {
+		case w, ok := <-from:
+			if !ok {
+				ended = true
+				continue
+			}
+			if !b.moved {
+				age.Reset(p.Interval)
+			}
+			b.add(w)
+			if w.err != nil {
+				p.cause, ended = w.err, true
+			}
+			p.progress(&seen, b, w)
+		case to <- b:
+			b, due = newBatch(b.offsets()), false
+		case <-age.C:
+			due = b.moved
+		case <-pressed:
+			due = true
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func (p *pipeline) progress(seen *Progress, b *batch, w decodedWork) {
+	if p.Events.Progress == nil {
+		return
+	}
+	for _, s := range w.spans {
+		seen.Messages += s.messages
+	}
+	seen.Bytes += w.bytes
+	seen.Rejected += int64(len(w.rejects))
+	seen.Pending, seen.Offsets = b.messages, b.offsets()
+	if w.newest.After(seen.Newest) {
+		seen.Newest = w.newest
+	}
+	p.Events.Progress(*seen)
+}
+
+func (p *pipeline) commitAll(ctx context.Context, in <-chan *batch) error {
+	for b := range in {
+		err := p.commit(ctx, b)
+		b.release()
+		if err != nil {
+			return err
+		}
+		p.release(b.bytes)
+	}
+	return nil
+}
+
+// tries is how often a commit that surely did not happen is made anew.
+const tries = 5
+
+func (p *pipeline) commit(ctx context.Context, b *batch) error {
+	start := time.Now()
+	if len(b.rejects) > 0 {
+		// Before the commit: a crash in between leaves a message in quarantine twice, never out of it.
+		if err := p.Quarantine(ctx, b.rejects); err != nil {
+			return fmt.Errorf("put %d messages in quarantine: %w", len(b.rejects), err)
+		}
+	}
+	extra := checkpoint.Extra(p.prev, b.ranges)
+	var info table.CommitInfo
+	var err error
+	for try := 1; ; try++ {
+		if info, err = p.write(ctx, b, extra); err == nil {
+			break
+		}
+		if !errors.Is(err, table.ErrConflict) || try == tries {
+			return fmt.Errorf("commit: %w", err)
+		}
+		p.Log.Warn("commit conflict, beginning again", "try", try, "error", err)
+		if err := p.unmoved(ctx, b); err != nil {
+			return err
+		}
+	}
+	next := b.offsets()
+	p.prev = checkpoint.Ledger{Ranges: b.ranges, Prev: p.prev.Hash()}
+	if err := p.Source.Ack(ctx, next.Clone()); err != nil {
+		p.Log.Warn("the source was not told of the commit", "error", err)
+	}
+	if p.Events.Committed != nil {
+		p.Events.Committed(Committed{
+			Info: info, Offsets: next, Messages: b.messages, Bytes: b.bytes, Rejected: int64(len(b.rejects)),
+			Newest: b.newest, Elapsed: time.Since(start),
+		})
+	}
+	return nil
+}
+
+// unmoved makes sure that whoever was in our way did not take the same messages.
+func (p *pipeline) unmoved(ctx context.Context, b *batch) error {
+	extra, err := p.sink.Resume(ctx)
+	if err != nil {
+		return fmt.Errorf("read the offsets in the table: %w", err)
+	}
+	at, _, ok, err := checkpoint.FromExtra(extra)
+	if err != nil {
+		return fmt.Errorf("read the offsets in the table: %w", err)
+	}
+	if !ok {
+		return nil
+	}
+	if err := (checkpoint.Ledger{Ranges: b.ranges}).Continues(at); err != nil {
+		return fmt.Errorf("%w: another writer has moved the offsets in the table: %w (stop it, then start again)", table.ErrConflict, err)
+	}
+	return nil
+}
+
+func (p *pipeline) write(ctx context.Context, b *batch, extra map[string]string) (table.CommitInfo, error) {
+	x, err := p.sink.Begin(ctx)
+	if err != nil {
+		return table.CommitInfo{}, err
+	}
+	info, err := func() (table.CommitInfo, error) {
+		for _, w := range b.works {
+			if w.rows.Rows == nil || w.rows.NumRows() == 0 {
+				continue
+			}
+			if err := x.Upsert(ctx, w.rows); err != nil {
+				return table.CommitInfo{}, err
+			}
+		}
+		return x.Commit(ctx, extra)
+	}()
+	switch {
+	case err == nil, errors.Is(err, table.ErrUnknownOutcome), errors.Is(err, table.ErrFenced):
+		return info, err // unknown: nothing may be deleted; fenced: the table is another's to clean up
+	default:
+		return info, errors.Join(err, x.Abort(context.WithoutCancel(ctx)))
+	}
+}
