@@ -1,0 +1,75 @@
+"""Real Apache Hudi on Spark, one JVM for a whole suite: worker.py HUDI_VERSION. A JSON request per line on stdin, an answer per line on
+stdout: {"cmd": "read", "path", "out"}: the snapshot, without meta columns, as Parquet under out;
+{"cmd": "write", "path", "rows", "op": "upsert"|"delete"|..., "opt": {...}}: the Parquet file rows into the table; {"cmd": "quit"}."""
+import json, os, sys, time
+
+answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)  # the JVM prints on its stdout
+os.dup2(2, 1)
+version = sys.argv[1]
+dir = os.environ.get("LAKECTL_INTEROP_DIR", os.path.expanduser("~/.cache/lakectl-interop"))
+tmp = os.environ["INTEROP_TMP"]
+here = os.path.dirname(os.path.abspath(__file__))
+jars = [f"{dir}/spark/{j}" for j in sorted(os.listdir(f"{dir}/spark")) if not j.startswith("hudi-") or j.endswith(f"-{version}.jar")]
+conf = {
+    "spark.master": "local[2]",
+    "spark.jars": ",".join(jars),
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.driver.host": "127.0.0.1",
+    "spark.ui.enabled": "false",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.default.parallelism": "2",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.sources.partitionColumnTypeInference.enabled": "false",
+    "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dlog4j2.configurationFile={here}/log4j2.properties -Djava.io.tmpdir={tmp}",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.local.dir": tmp,
+    "spark.sql.warehouse.dir": f"{tmp}/warehouse",
+    "spark.serializer": "org.apache.spark.serializer.KryoSerializer",
+    "spark.kryo.registrator": "org.apache.spark.HoodieSparkKryoRegistrar",
+    "spark.sql.extensions": "org.apache.spark.sql.hudi.HoodieSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.hudi.catalog.HoodieCatalog",
+    "spark.hadoop.fs.s3a.endpoint": os.environ.get("INTEROP_S3", "http://127.0.0.1:1"),
+    "spark.hadoop.fs.s3a.access.key": os.environ["AWS_ACCESS_KEY_ID"],
+    "spark.hadoop.fs.s3a.secret.key": os.environ["AWS_SECRET_ACCESS_KEY"],
+    "spark.hadoop.fs.s3a.endpoint.region": "us-east-1",
+    "spark.hadoop.fs.s3a.path.style.access": "true",
+    "spark.hadoop.fs.s3a.connection.ssl.enabled": "false",
+}
+os.environ["TZ"] = "UTC"
+time.tzset()
+os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+os.environ["PYSPARK_SUBMIT_ARGS"] = "--driver-memory 2g pyspark-shell"
+from pyspark.sql import SparkSession
+
+b = SparkSession.builder.appName("interop")
+for k, v in conf.items():
+    b = b.config(k, v)
+spark = b.getOrCreate()
+spark.sparkContext.setLogLevel("ERROR")
+
+
+def answer(r):
+    if r["cmd"] == "read":
+        df = spark.read.format("hudi").options(**r.get("opt", {})).load(r["path"])
+        df = df.select(*[c for c in df.columns if not c.startswith("_hoodie_")])
+        df.write.mode("overwrite").parquet(r["out"])
+        return {"schema": df.schema.simpleString()}
+    if r["cmd"] == "write":
+        df = spark.read.parquet(r["rows"])
+        df.write.format("hudi").options(**r["opt"]).option("hoodie.datasource.write.operation", r["op"]).mode("append").save(r["path"])
+        return {}
+    raise ValueError(r["cmd"])
+
+
+print(json.dumps({"ok": True, "hudi": version}), file=answers, flush=True)
+for line in sys.stdin:
+    r = json.loads(line)
+    if r["cmd"] == "quit":
+        break
+    try:
+        a = {"ok": True, **answer(r)}
+    except Exception as e:
+        a = {"ok": False, "error": str(e)[:3000]}
+    print(json.dumps(a), file=answers, flush=True)
+spark.stop()
