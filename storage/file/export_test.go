@@ -1,0 +1,3 @@
+package file
+
+var Classify = classify
