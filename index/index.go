@@ -1,6 +1,6 @@
 // Package index finds the file groups of record keys. An index only answers: nobody tells it what was written, as what
-// it knows is in the files of the snapshot or follows from the key. Bucket computes where a key belongs and is
-// bit-compatible with the bucket index of Spark and Flink; Bloom looks where a key is, by the key ranges and bloom filters in the
+// it knows is in the files of the snapshot or follows from the key. Bucket computes where a key belongs, as the bucket
+// index of Spark and Flink does to the bit; Bloom looks where a key is, by the key ranges and bloom filters in the
 // footers of the base files; Simple reads the key column of every base file of the partitions concerned.
 //
 // All are table.Locators, and safe for concurrent use. They never write.
