@@ -2,8 +2,6 @@ package properties_test
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -98,12 +96,7 @@ func TestChecksum(t *testing.T) {
 // The properties of every table that Hudi wrote are valid and survive being rewritten.
 func TestGolden(t *testing.T) {
 	for _, name := range golden.Names(t) {
-		dir, _ := golden.Extract(t, name)
-		b, err := os.ReadFile(filepath.Join(dir, ".hoodie/hoodie.properties"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		m, err := properties.Parse(b)
+		m, err := properties.Parse(golden.Files(t, name)[".hoodie/hoodie.properties"])
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
