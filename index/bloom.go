@@ -5,6 +5,7 @@ import (
 	"context"
 	"sync"
 
+	"github.com/lakectl/lakectl/format/bloom"
 	"github.com/lakectl/lakectl/table"
 	"github.com/lakectl/lakectl/table/fsview"
 	"github.com/lakectl/lakectl/table/record"
@@ -86,8 +87,10 @@ func readAll(context.Context, source, fsview.FileSlice, *keySet) (baseFile, bool
 	return nil, true, nil
 }
 
-// filter is a bloom filter.
-type filter interface{ Contains(key []byte) bool }
+// filter is what is asked of a bloom.Filter.
+type filter interface{ Has(key []byte) bool }
+
+func parseFilter(kind, text string) (filter, error) { return bloom.Parse(text, kind) }
 
 // footer is what the footer of a base file says about its keys.
 type footer struct {
@@ -127,7 +130,7 @@ func (f *footer) mayHold(keys *keySet) bool {
 		return len(rows) > 0
 	}
 	for _, r := range rows {
-		if f.filter.Contains(keys.keys.at(int(r))) {
+		if f.filter.Has(keys.keys.at(int(r))) {
 			return true
 		}
 	}

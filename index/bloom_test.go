@@ -42,7 +42,7 @@ type fakeFile struct {
 // setFilter lets exactly the words of its text pass.
 type setFilter map[string]bool
 
-func (s setFilter) Contains(k []byte) bool { return s[string(k)] }
+func (s setFilter) Has(k []byte) bool { return s[string(k)] }
 
 func parseSet(kind, text string) (filter, error) {
 	if kind != "SET" {
