@@ -1,0 +1,49 @@
+GO ?= go
+# Built with its own dependencies, apart from those in go.mod.
+LINT_VERSION := v2.12.2
+LINT := bin/golangci-lint-$(LINT_VERSION)
+FUZZTIME ?= 30s
+
+.PHONY: build test check fmt vet lint imports race fuzz bench interop
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/lakectl ./cmd/lakectl
+
+test:
+	$(GO) test ./...
+
+check: fmt vet lint imports race
+
+fmt:
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not formatted, run gofmt -w on:"; echo "$$out"; exit 1; fi
+
+vet:
+	$(GO) vet ./...
+
+$(LINT):
+	mkdir -p bin
+	GOBIN=$(CURDIR)/bin/install GOFLAGS= $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	mv bin/install/golangci-lint $@ && rmdir bin/install
+
+lint: $(LINT)
+	$(LINT) run ./...
+
+imports:
+	$(GO) test -count=1 ./internal/lint
+
+# The race detector needs a C compiler.
+race:
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+# Every fuzz target for FUZZTIME.
+fuzz:
+	@set -e; for f in $$(git grep -l '^func Fuzz' -- '*_test.go'); do \
+		for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' $$f); do \
+			echo "$$f $$t"; $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f); \
+		done; done
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+interop:
+	bash internal/interop/run.sh
