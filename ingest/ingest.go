@@ -21,7 +21,8 @@ type Message struct {
 	Value     []byte
 
 	// Marker says that there is nothing to decode, and only the position goes on to Offset+1: a control record of a
-	// transaction, or where a partition begins. Decoders never see one.
+	// transaction, or where a partition begins. A source that was told to go on after it lost offsets says with a marker
+	// where, even if it is before. Decoders never see one.
 	Marker bool
 }
 

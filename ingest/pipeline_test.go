@@ -638,3 +638,35 @@ func TestDamagedLedgerStops(t *testing.T) {
 		}
 	})
 }
+
+func TestMarkerMayGoBack(t *testing.T) {
+	bubble(t, 1<<20, func(t *testing.T, c Config) {
+		to := &lake{rows: [][]string{nil}, extra: []map[string]string{{checkpoint.KeyV1: "t,0:100"}}}
+		src := newLog(map[int32][]string{0: {"a", "b"}})
+		src.begin = map[int32]int64{0: 0}
+		c.Source, c.Sink = &anew{src}, to
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if err := Run(ctx, c); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff([]string{"a", "b"}, to.all()); d != "" {
+			t.Error(d)
+		}
+		_, l, _, err := checkpoint.FromExtra(to.extra[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(checkpoint.Ranges{"t": {0: {To: 2, Records: 2}}}, l.Ranges); d != "" {
+			t.Error(d)
+		}
+		if err := l.Continues(checkpoint.Offsets{"t": {0: 100}}); err == nil {
+			t.Error("an audit would not see that the topic began anew")
+		}
+	})
+}
+
+// anew is a log that was made anew: it begins where it begins, whatever the table says.
+type anew struct{ *log }
+
+func (a *anew) Seek(ctx context.Context, _ checkpoint.Offsets) error { return a.log.Seek(ctx, nil) }

@@ -39,6 +39,7 @@ type span struct {
 	partition   int32
 	first, next int64
 	messages    int64
+	placed      bool // begins with a marker, by which a source may say that a partition goes on elsewhere, even before
 }
 
 func spansOf(ms []Message) []span {
@@ -46,7 +47,7 @@ func spansOf(ms []Message) []span {
 	var s *span
 	for _, m := range ms {
 		if s == nil || s.partition != m.Partition || s.next > m.Offset || s.topic != m.Topic {
-			spans = append(spans, span{m.Topic, m.Partition, m.Offset, m.Offset, 0})
+			spans = append(spans, span{m.Topic, m.Partition, m.Offset, m.Offset, 0, m.Marker})
 			s = &spans[len(spans)-1]
 			if m.Marker {
 				s.first++
@@ -105,7 +106,7 @@ func (p *pipeline) poll(ctx context.Context, at checkpoint.Offsets) fetch {
 	}
 	f := fetch{messages: ms, spans: spansOf(ms)}
 	for _, s := range f.spans {
-		if want, ok := at.Get(s.topic, s.partition); ok && s.first < want {
+		if want, ok := at.Get(s.topic, s.partition); ok && s.first < want && !s.placed {
 			return fetch{err: fmt.Errorf("read the source: %s/%d went back from offset %d to %d", s.topic, s.partition, want, s.first)}
 		}
 		at.Set(s.topic, s.partition, s.next)
@@ -230,11 +231,12 @@ func (b *batch) add(w decodedWork) {
 	}
 	for _, s := range w.spans {
 		r, known := b.ranges[s.topic][s.partition]
-		if !known {
-			r.From = s.first
+		back := s.placed && s.first < r.To
+		if !known || back { // back: an audit shall see it
+			r = checkpoint.Range{From: s.first}
 		}
 		// Where a partition begins is worth a commit too, as "latest" is another place tomorrow; 0 is where all begin.
-		b.moved = b.moved || s.next > r.To
+		b.moved = b.moved || s.next > r.To || back
 		r.To = s.next
 		r.Records += s.messages
 		b.messages += s.messages
