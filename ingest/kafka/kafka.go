@@ -7,6 +7,7 @@ package kafka
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,6 +29,9 @@ const maxPoll = 10_000
 
 // again is how soon a missing topic is looked for once more before it counts as gone: metadata may be stale.
 const again = 2 * time.Second
+
+// pause is how long we wait before asking again at the start.
+const pause = 250 * time.Millisecond
 
 // Source implements ingest.Source.
 type Source struct {
@@ -74,6 +78,7 @@ func New(ctx context.Context, o Options) (*Source, error) {
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(), // the position must pass them, or the end is never reached
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.FetchMaxWait(500*time.Millisecond), // a fetch that waits keeps new partitions waiting
 		kgo.FetchMaxBytes(o.MaxBytes),
 		kgo.FetchMaxPartitionBytes(max(1<<20, o.MaxBytes/4)),
 		kgo.BrokerMaxReadBytes(max(100<<20, 2*min(o.MaxBytes, 1<<29))),
@@ -93,25 +98,34 @@ func New(ctx context.Context, o Options) (*Source, error) {
 	return s, nil
 }
 
-// within asks the brokers something at the start, when silence is an error after Timeout.
+// within asks the brokers something at the start, when silence is an error after Timeout. Until then it asks again.
 func (s *Source) within(ctx context.Context, ask func(context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, s.o.Timeout)
 	defer cancel()
-	err := ask(limited)
-	switch {
-	case err == nil:
-		s.heard = time.Now()
-		return nil
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case errors.Is(err, ingest.ErrTopicGone), errors.Is(err, ingest.ErrLostOffsets):
-		return err
-	case errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism), errors.Is(err, kerr.IllegalSaslState):
-		return fmt.Errorf("%w: brokers %s refused the login (see sasl: mechanism, user, password): %w",
-			ingest.ErrUnreachable, strings.Join(s.o.Brokers, ","), err)
-	default:
-		return fmt.Errorf("%w: brokers %s gave no answer within %v (see brokers, tls and sasl): %w",
-			ingest.ErrUnreachable, strings.Join(s.o.Brokers, ","), s.o.Timeout, err)
+	for {
+		err := ask(limited)
+		var untrusted *tls.CertificateVerificationError
+		switch {
+		case err == nil:
+			s.heard = time.Now()
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, ingest.ErrTopicGone), errors.Is(err, ingest.ErrLostOffsets):
+			return err
+		case errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism), errors.Is(err, kerr.IllegalSaslState):
+			return fmt.Errorf("%w: brokers %s refused the login (see sasl: mechanism, user, password): %w",
+				ingest.ErrUnreachable, strings.Join(s.o.Brokers, ","), err)
+		case errors.As(err, &untrusted):
+			return fmt.Errorf("%w: brokers %s show a certificate that is not trusted (see tls: ca, server_name): %w",
+				ingest.ErrUnreachable, strings.Join(s.o.Brokers, ","), err)
+		}
+		select {
+		case <-time.After(pause):
+		case <-limited.Done():
+			return fmt.Errorf("%w: brokers %s gave no answer within %v (see brokers, tls and sasl): %w",
+				ingest.ErrUnreachable, strings.Join(s.o.Brokers, ","), s.o.Timeout, err)
+		}
 	}
 }
 
