@@ -367,10 +367,12 @@ func TestPositionsAloneAreCommittedAtTheInterval(t *testing.T) {
 		}
 		src.add(0, "<marker>")
 		time.Sleep(2 * time.Second)
+		synctest.Wait()
 		if d := cmp.Diff([][]string{{"a"}, nil}, to.rows); d != "" {
 			t.Error(d)
 		}
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if len(to.rows) != 2 {
 			t.Errorf("%d commits of nothing", len(to.rows)-2)
 		}

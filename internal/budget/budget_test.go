@@ -26,12 +26,15 @@ func TestFirstComeFirstServed(t *testing.T) {
 		if isClosed(b.Pressed()) {
 			t.Fatal("pressed though nobody waits")
 		}
+		var mu sync.Mutex
 		var order []int64
 		for _, n := range []int64{9, 2, 1} { // 2 and 1 would fit, but 9 came first
 			go func() {
 				if err := b.Acquire(ctx, n); err != nil {
 					t.Error(err)
 				}
+				mu.Lock()
+				defer mu.Unlock()
 				order = append(order, n)
 			}()
 			synctest.Wait()
