@@ -5,6 +5,7 @@ package golden
 import (
 	"archive/tar"
 	"compress/gzip"
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -63,8 +64,19 @@ func Extract(t testing.TB, name string) (tableDir, expectedDir string) {
 // Files reads the files of one table into memory, by their path below the base path. It is much faster than Extract.
 func Files(t testing.TB, name string) map[string][]byte {
 	t.Helper()
+	return read(t, archive(name, tableSuffix))
+}
+
+// Expected reads the expectations of one table into memory, by file name.
+func Expected(t testing.TB, name string) map[string][]byte {
+	t.Helper()
+	return read(t, archive(name, expectedSuffix))
+}
+
+func read(t testing.TB, archive string) map[string][]byte {
+	t.Helper()
 	files := make(map[string][]byte)
-	err := untar(archive(name, tableSuffix), func(h *tar.Header, r io.Reader) error {
+	err := untar(archive, func(h *tar.Header, r io.Reader) error {
 		_, path, _ := strings.Cut(h.Name, "/")
 		if h.Typeflag != tar.TypeReg {
 			return nil
@@ -74,9 +86,28 @@ func Files(t testing.TB, name string) map[string][]byte {
 		return err
 	})
 	if err != nil {
-		t.Fatalf("unpack %s: %v", name, err)
+		t.Fatalf("unpack %s: %v", archive, err)
 	}
 	return files
+}
+
+// Manifest is what the run that made a table wrote down of it.
+type Manifest struct {
+	TableType    string            `json:"table_type"` // COW or MOR
+	TableVersion int               `json:"table_version"`
+	Properties   map[string]string `json:"hoodie_properties"`
+	// Timeline holds every file of the active timeline: requested time, completion time or null, action, state.
+	Timeline [][4]*string `json:"timeline"`
+}
+
+// ReadManifest reads manifest.json of a table's expectations.
+func ReadManifest(t testing.TB, expected map[string][]byte) Manifest {
+	t.Helper()
+	var m Manifest
+	if err := json.Unmarshal(expected["manifest.json"], &m); err != nil {
+		t.Fatalf("manifest.json: %v", err)
+	}
+	return m
 }
 
 func archive(name, suffix string) string {
