@@ -191,9 +191,9 @@ func (c *cells) micros(i int) (int64, error) {
 	case *array.Date32:
 		return int64(a.Value(i)) * microsPerDay, nil
 	case *array.String:
-		return isoMicros(a.Value(i))
+		return ParseDate(a.Value(i))
 	case *array.LargeString:
-		return isoMicros(a.Value(i))
+		return ParseDate(a.Value(i))
 	case *array.Timestamp:
 		v = int64(a.Value(i))
 	case *array.Int32:
@@ -218,7 +218,9 @@ func (c *cells) micros(i int) (int64, error) {
 	return v * factor, nil
 }
 
-func isoMicros(s string) (int64, error) {
+// ParseDate reads the ISO text that a partition field with a date format may hold: a date, or a date and a time with or
+// without an offset (UTC when without). The result is microseconds since 1970.
+func ParseDate(s string) (int64, error) {
 	for _, layout := range []string{"2006-01-02", time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999", "2006-01-02 15:04:05.999999999Z07:00"} {
 		if t, err := time.Parse(layout, s); err == nil {
 			return t.UnixMicro(), nil
