@@ -35,19 +35,22 @@ def listening(port):
 
 
 def start(args, log, **kw):
-    p = subprocess.Popen(args, stdout=open(log, "wb"), stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, **kw)
+    p = subprocess.Popen(args, stdout=open(log, "wb"), stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True, **kw)
     RUNNING.append(p)
     return p
 
 
 def stop(p):
-    if p.poll() is None:
-        p.terminate()
-        try:
-            p.wait(15)
-        except subprocess.TimeoutExpired:
-            p.kill()
-            p.wait()
+    """Ends the process and what it started: each has a session of its own."""
+    try:
+        os.killpg(p.pid, signal.SIGTERM)
+        p.wait(15)
+        os.killpg(p.pid, signal.SIGKILL)
+    except subprocess.TimeoutExpired:
+        os.killpg(p.pid, signal.SIGKILL)
+        p.wait()
+    except ProcessLookupError:
+        p.wait()
     if p in RUNNING:
         RUNNING.remove(p)
 
@@ -236,7 +239,7 @@ class Spark:
         os.makedirs(f"{tmp}/spark-{version}")
         self.log = f"{tmp}/spark-{version}.log"
         self.proc = subprocess.Popen([f"{DIR}/venv/bin/python", f"{HERE}/spark/worker.py", version], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                     stderr=open(self.log, "wb"), text=True, env=dict(os.environ, INTEROP_TMP=f"{tmp}/spark-{version}"))
+                                     stderr=open(self.log, "wb"), text=True, start_new_session=True, env=dict(os.environ, INTEROP_TMP=f"{tmp}/spark-{version}"))
         RUNNING.append(self.proc)
 
     def wait(self):

@@ -35,6 +35,11 @@ conf = {
     "spark.hadoop.fs.s3a.endpoint.region": "us-east-1",
     "spark.hadoop.fs.s3a.path.style.access": "true",
     "spark.hadoop.fs.s3a.connection.ssl.enabled": "false",
+    # the gateway answers deletes of directory markers that are not there with errors, which s3a repeats for minutes
+    "spark.hadoop.fs.s3a.directory.marker.retention": "keep",
+    "spark.hadoop.fs.s3a.multiobjectdelete.enable": "false",
+    "spark.hadoop.fs.s3a.attempts.maximum": "3",
+    "spark.hadoop.fs.s3a.retry.limit": "3",
 }
 os.environ["TZ"] = "UTC"
 time.tzset()
@@ -70,6 +75,6 @@ for line in sys.stdin:
     try:
         a = {"ok": True, **answer(r)}
     except Exception as e:
-        a = {"ok": False, "error": str(e)[:3000]}
+        a = {"ok": False, "error": "\n".join(l for l in str(e).split("\n") if not l.startswith("\tat "))[:3000]}
     print(json.dumps(a), file=answers, flush=True)
 spark.stop()
