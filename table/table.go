@@ -1,69 +1,67 @@
-// Package table is the engine.
+// Package table is the engine: it opens and creates Hudi tables, answers what is in them (Snapshot) and changes them
+// (Txn). It promises that nothing uncommitted is ever seen, that a commit happens whole or not at all, and that two
+// writers which honour Hudi's storage-based lock never both commit. It knows nothing of where rows come from.
 package table
 
 import (
 	"context"
 	"errors"
-	"iter"
+	"fmt"
 	"log/slog"
+	"path"
+	"runtime"
+	"strings"
+	"sync"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/google/uuid"
 
-	"github.com/lakectl/lakectl/format/parquet"
+	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table/fsview"
+	"github.com/lakectl/lakectl/table/lock"
 	"github.com/lakectl/lakectl/table/record"
 	"github.com/lakectl/lakectl/table/timeline"
 )
 
+// One sentinel per thing that a caller would do differently.
 var (
 	ErrInvalid        = errors.New("invalid table operation")
 	ErrNoTable        = errors.New("no Hudi table")
-	ErrConflict       = errors.New("commit conflict")
-	ErrFenced         = errors.New("another writer owns the table")
+	ErrConflict       = errors.New("commit conflict")               // surely not committed; begin again
+	ErrFenced         = errors.New("another writer owns the table") // stop
 	ErrUnknownOutcome = errors.New("outcome of the commit is unknown")
 )
 
-// Config describes a table to be created. Zero values mean the default.
-type Config struct {
-	Name         string
-	Type         string   // "cow" (default)
-	Version      int      // 9 (default), 8, 6
-	Key          []string // record key fields
-	PartitionBy  []string // names of partition columns, nil: not partitioned
-	KeyGenerator string   // Hudi's enum name, e.g. TIMESTAMP; "" = derived from Key and PartitionBy
-	HiveStyle    bool
-	Ordering     []string // nil: commit-time order
-	Properties   map[string]string
-}
-
+// Options tunes an open table. Zero values mean the default.
 type Options struct {
-	Owner        string        // lock owner id, "" = random
-	Lease        time.Duration // 0 = 60 s
-	TargetSize   int64         // bytes, 0 = 120 MiB
-	SmallFile    int64         // bytes, 0 = 100 MiB, negative = off
+	Owner        string        // lock owner, "" = a random UUID
+	Lease        time.Duration // how long a dead writer keeps the table; 0 = 60 s
+	TargetSize   int64         // bytes at which a new base file is cut; 0 = 120 MiB
+	SmallFile    int64         // base files below this many bytes take inserts; 0 = 100 MiB, negative = none do
 	Compression  string        // zstd (default), snappy, gzip, uncompressed
-	RowGroupRows int
-	Parallelism  int      // 0 = GOMAXPROCS
-	Evolve       []string // add, widen, nullable
+	RowGroupRows int           // 0 = format/parquet's default
+	Parallelism  int           // files written at once; 0 = GOMAXPROCS
+	Evolve       []string      // what batches may do to the schema: add, widen, nullable
 	Now          func() time.Time
-	NewID        func() string
+	NewID        func() string // random UUIDs
 	Log          *slog.Logger
 	Events       Events
 }
 
+// Events are called in line, from the goroutine that commits.
 type Events struct {
 	CommitDone func(CommitInfo)
 }
 
-// CommitInfo is what a commit did.
+// CommitInfo is what a commit did. Bytes are those of base files.
 type CommitInfo struct {
 	Instant                    timeline.Instant
 	Inserted, Updated, Deleted int64
-	Stale, UnknownDeletes      int64 // dropped: older than the stored row; deletes of keys that are not there
+	Stale                      int64 // changes that were dropped: older than another change of the key or than its row
+	UnknownDeletes             int64 // deletes of keys that the table does not hold
 	Files                      int
-	BytesWritten, BytesCopied  int64
+	BytesWritten, BytesCopied  int64 // copied: part of written that was taken over undecoded
 	Elapsed                    time.Duration
 }
 
@@ -79,51 +77,255 @@ type Locator interface {
 	Locate(ctx context.Context, s *Snapshot, b record.Batch) ([]Location, error)
 }
 
-type Table struct{}
+// Table is an open table. Snapshot and Timeline are safe for concurrent use; one transaction runs at a time.
+type Table struct {
+	store storage.Store
+	base  string
+	opts  Options
 
+	mu    sync.Mutex // guards cached and lease, never held across I/O
+	state *state
+	lease *lock.Lease
+	stop  func() error // ends the lease's keep-alive
+
+	writing sync.Mutex // held by the transaction that is committing
+}
+
+// state is what is known of the table: immutable, advanced by our own commits, replaced when others commit.
+type state struct {
+	props   map[string]string
+	version string // of hoodie.properties
+	layout  timeline.Layout
+	tl      *timeline.Timeline
+	files   map[string]fsview.File // by key, what a listing would show; nil: not listed yet
+	commits map[timeline.Time]*action.CommitMetadata
+}
+
+// Open opens the table at base, a key prefix of the store. Opening reads; only Begin asks whether lakectl may write it.
 func Open(ctx context.Context, s storage.Store, base string, o Options) (*Table, error) {
-	panic("soon")
+	t := newTable(s, base, o)
+	if _, err := t.refresh(ctx); err != nil {
+		return nil, err
+	}
+	return t, nil
 }
-func Create(ctx context.Context, s storage.Store, base string, c Config, o Options) (*Table, error) {
-	panic("soon")
-}
-func (t *Table) Close(ctx context.Context) error                                     { panic("soon") } // releases the lock
-func (t *Table) Properties() map[string]string                                       { panic("soon") }
-func (t *Table) Snapshot(ctx context.Context) (*Snapshot, error)                     { panic("soon") }
-func (t *Table) SnapshotAt(ctx context.Context, at timeline.Time) (*Snapshot, error) { panic("soon") }
-func (t *Table) Timeline(ctx context.Context) (*timeline.Timeline, error)            { panic("soon") }
-func (t *Table) Begin(ctx context.Context, a timeline.Action) (*Txn, error)          { panic("soon") }
 
-// Extra returns the extra metadata of the newest completed commit that carries any of the keys, newest first.
+func newTable(s storage.Store, base string, o Options) *Table {
+	if o.Lease == 0 {
+		o.Lease = 60 * time.Second
+	}
+	if o.TargetSize == 0 {
+		o.TargetSize = 120 << 20
+	}
+	if o.SmallFile == 0 {
+		o.SmallFile = 100 << 20
+	}
+	if o.Parallelism == 0 {
+		o.Parallelism = runtime.GOMAXPROCS(0)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.NewID == nil {
+		o.NewID = uuid.NewString
+	}
+	if o.Owner == "" {
+		o.Owner = o.NewID()
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Table{store: s, base: strings.Trim(base, "/"), opts: o}
+}
+
+// key returns the store's key of a path below the base path.
+func (t *Table) key(rel string) string { return path.Join(t.base, rel) }
+
+// Base returns the key prefix of the table in its store.
+func (t *Table) Base() string { return t.base }
+
+// Properties returns the table's properties as last read. The map is not to be changed.
+func (t *Table) Properties() map[string]string { return t.current().props }
+
+func (t *Table) current() *state {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.state
+}
+
+func (t *Table) publish(s *state) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.state = s
+}
+
+// refresh reads what changed since the last look: the properties and the timeline. Files are listed again only when
+// somebody else has committed.
+func (t *Table) refresh(ctx context.Context) (*state, error) {
+	old := t.current()
+	props, version, err := readProperties(ctx, t.store, t.base)
+	if err != nil {
+		return nil, err
+	}
+	layout, err := layoutOf(props)
+	if err != nil {
+		return nil, fmt.Errorf("table %s: %w", t.base, err)
+	}
+	tl, err := timeline.Load(ctx, t.store, t.base, layout)
+	if err != nil {
+		return nil, err
+	}
+	next := &state{props: props, version: version, layout: layout, tl: tl, commits: map[timeline.Time]*action.CommitMetadata{}}
+	if old != nil && old.layout == layout {
+		next.commits = old.commits
+		if sameInstants(old.tl, tl) {
+			next.files = old.files
+		}
+	}
+	t.publish(next)
+	return next, nil
+}
+
+// sameInstants reports whether the two show the same completed instants, so that what was listed under one holds under
+// the other.
+func sameInstants(a, b *timeline.Timeline) bool {
+	x, y := a.Completed().Instants, b.Completed().Instants
+	if len(x) != len(y) {
+		return false
+	}
+	for i := range x {
+		if x[i] != y[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// listed returns the state with its files, listing the table's folders if that has not been done.
+func (t *Table) listed(ctx context.Context, s *state) (*state, error) {
+	if s.files != nil {
+		return s, nil
+	}
+	files, err := listFiles(ctx, t.store, t.base)
+	if err != nil {
+		return nil, err
+	}
+	next := *s
+	next.files = files
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.state == s {
+		t.state = &next
+	}
+	return &next, nil
+}
+
+// listFiles lists everything below the base path but .hoodie.
+func listFiles(ctx context.Context, s storage.Store, base string) (map[string]fsview.File, error) {
+	prefix := ""
+	if base != "" {
+		prefix = base + "/"
+	}
+	meta := prefix + ".hoodie/"
+	files := map[string]fsview.File{}
+	for after, again := "", true; again; {
+		again = false
+		for info, err := range s.List(ctx, prefix, after) {
+			if err != nil {
+				return nil, fmt.Errorf("list %s: %w", base, err)
+			}
+			if strings.HasPrefix(info.Key, meta) {
+				after, again = prefix+".hoodie0", true // '0' follows '/': beyond the folder
+				break
+			}
+			files[info.Key] = fsview.File{Key: strings.TrimPrefix(info.Key, prefix), Size: info.Size}
+		}
+	}
+	return files, nil
+}
+
+// Timeline reads the active timeline.
+func (t *Table) Timeline(ctx context.Context) (*timeline.Timeline, error) {
+	s, err := t.refresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.tl, nil
+}
+
+// Commit reads what a completed commit-type instant of the active timeline recorded.
+func (t *Table) Commit(ctx context.Context, in timeline.Instant) (*action.CommitMetadata, error) {
+	return t.commit(ctx, t.current(), in)
+}
+
+func (t *Table) commit(ctx context.Context, s *state, in timeline.Instant) (*action.CommitMetadata, error) {
+	t.mu.Lock()
+	m := s.commits[in.Requested]
+	t.mu.Unlock()
+	if m != nil {
+		return m, nil
+	}
+	m, err := timeline.ReadCommit(ctx, t.store, t.base, s.layout, in)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	s.commits[in.Requested] = m
+	t.mu.Unlock()
+	return m, nil
+}
+
+// Extra returns the extra metadata of the newest completed commit that carries any of the keys, and that commit. A nil
+// map says that none does. Compactions, clusterings and other writers' commits without the keys are passed over, as
+// Hudi Streamer does (StreamSync#getLastCommittedCheckpoint).
 func (t *Table) Extra(ctx context.Context, keys ...string) (map[string]string, timeline.Instant, error) {
-	panic("soon")
+	s, err := t.refresh(ctx)
+	if err != nil {
+		return nil, timeline.Instant{}, err
+	}
+	all := s.tl.Completed().Instants
+	for i := len(all) - 1; i >= 0; i-- {
+		if !isCommit(all[i].Action) {
+			continue
+		}
+		m, err := t.commit(ctx, s, all[i])
+		if err != nil {
+			return nil, timeline.Instant{}, err
+		}
+		for _, k := range keys {
+			if m.ExtraMetadata[k] != "" {
+				return m.ExtraMetadata, all[i], nil
+			}
+		}
+	}
+	archived, err := timeline.LoadArchived(ctx, t.store, t.base, s.layout)
+	if err != nil {
+		return nil, timeline.Instant{}, err
+	}
+	for i := len(archived) - 1; i >= 0; i-- {
+		if m := archived[i].Commit; m != nil {
+			for _, k := range keys {
+				if m.ExtraMetadata[k] != "" {
+					return m.ExtraMetadata, archived[i].Instant, nil
+				}
+			}
+		}
+	}
+	return nil, timeline.Instant{}, nil
 }
 
-type Snapshot struct{}
-
-func (s *Snapshot) Schema() *arrow.Schema                            { panic("soon") } // data columns, without meta columns
-func (s *Snapshot) Properties() map[string]string                    { panic("soon") }
-func (s *Snapshot) Partitions(ctx context.Context) ([]string, error) { panic("soon") }
-func (s *Snapshot) Slices(ctx context.Context, partition string) ([]fsview.FileSlice, error) {
-	panic("soon")
-}
-func (s *Snapshot) OpenBase(ctx context.Context, f fsview.FileSlice) (*parquet.File, error) {
-	panic("soon")
+func isCommit(a timeline.Action) bool {
+	return a == timeline.Commit || a == timeline.DeltaCommit || a == timeline.ReplaceCommit
 }
 
-// ScanOptions narrows a scan; zero values mean everything.
-type ScanOptions struct {
-	Columns    []string // nil: all data columns; meta columns may be named
-	Meta       bool     // the five meta columns first
-	Partitions []string
+// Close gives up the table's lock, if it was taken. The table can be used again: the next Begin takes it anew.
+func (t *Table) Close(ctx context.Context) error {
+	t.mu.Lock()
+	lease, stop := t.lease, t.stop
+	t.lease, t.stop = nil, nil
+	t.mu.Unlock()
+	if lease == nil {
+		return nil
+	}
+	return errors.Join(stop(), lease.Release(ctx))
 }
-
-func (s *Snapshot) Scan(ctx context.Context, o ScanOptions) iter.Seq2[arrow.RecordBatch, error] {
-	panic("soon")
-}
-
-type Txn struct{}
-
-func (x *Txn) Upsert(ctx context.Context, b record.Batch, l Locator) error             { panic("soon") } // stages; retains b
-func (x *Txn) Commit(ctx context.Context, extra map[string]string) (CommitInfo, error) { panic("soon") }
-func (x *Txn) Abort(ctx context.Context) error                                         { panic("soon") }

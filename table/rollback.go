@@ -1,0 +1,271 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lakectl/lakectl/format"
+	"github.com/lakectl/lakectl/format/action"
+	"github.com/lakectl/lakectl/format/filename"
+	"github.com/lakectl/lakectl/storage"
+	"github.com/lakectl/lakectl/table/timeline"
+)
+
+// heartbeatTimeout is when a writer without a beat counts as dead: hoodie.client.heartbeat.interval_in_ms times
+// hoodie.client.heartbeat.tolerable.misses.
+const heartbeatTimeout = 120 * time.Second
+
+// recover rolls back what dead writers left, ours or another engine's, and finishes rollbacks that were begun. It runs
+// under the table's lock. Pending table services of other engines are left alone unless they would be hurt.
+func (t *Table) recover(ctx context.Context, s *state) error {
+	pending := s.tl.Pending().Instants
+	for _, in := range pending {
+		if in.Action == timeline.Rollback {
+			if err := t.finishRollback(ctx, s, in); err != nil {
+				return err
+			}
+		}
+	}
+	for _, in := range pending {
+		switch in.Action {
+		case timeline.Restore:
+			return fmt.Errorf("%w: restore %s is pending: let its engine finish it, then start again", ErrConflict, in.Requested)
+		case timeline.Clustering:
+			return fmt.Errorf("%w: clustering %s is pending and may replace what this write would change: finish it or roll it back with its engine", ErrConflict, in.Requested)
+		case timeline.Commit, timeline.ReplaceCommit:
+			if err := t.dead(ctx, s, in); err != nil {
+				return err
+			}
+			if err := t.rollback(ctx, s, in); err != nil {
+				return fmt.Errorf("roll back %s %s: %w", in.Action, in.Requested, err)
+			}
+		}
+	}
+	if len(pending) > 0 {
+		_, err := t.refresh(ctx)
+		return err
+	}
+	return nil
+}
+
+// dead returns nil when the writer of a pending instant is gone: it was lakectl, whose lock we hold now, or its
+// heartbeat has stopped.
+func (t *Table) dead(ctx context.Context, s *state, in timeline.Instant) error {
+	if in.Action == timeline.ReplaceCommit {
+		req := in
+		req.State = timeline.Requested
+		b, _, err := t.store.Get(ctx, s.layout.Key(t.base, req))
+		if err != nil && !errors.Is(err, storage.ErrNotFound) {
+			return err
+		}
+		if len(b) > 0 {
+			p, err := action.DecodeRequestedReplaceMetadata(b)
+			if err != nil {
+				return fmt.Errorf("plan of replacecommit %s: %w", in.Requested, err)
+			}
+			if p.ClusteringPlan != nil {
+				return fmt.Errorf("%w: clustering %s is pending: finish it or roll it back with its engine", ErrConflict, in.Requested)
+			}
+		}
+	}
+	b, info, err := t.store.Get(ctx, t.heartbeat(in.Requested))
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(string(b), "lakectl ") {
+		return nil
+	}
+	if age := t.opts.Now().Sub(info.Modified); age < heartbeatTimeout {
+		return fmt.Errorf("%w: %s %s is being written (heartbeat %s ago): wait for it to end", ErrFenced, in.Action, in.Requested, age.Round(time.Second))
+	}
+	return nil
+}
+
+// rollback takes a pending instant off the table: a plan, the files, the instant, the record of it. Each step may be
+// repeated, so whoever comes after a crash goes on from the plan.
+func (t *Table) rollback(ctx context.Context, s *state, failed timeline.Instant) error {
+	files, err := t.leftovers(ctx, failed)
+	if err != nil {
+		return err
+	}
+	plan := &action.RollbackPlan{InstantToRollback: &action.InstantInfo{CommitTime: string(failed.Requested), Action: string(failed.Action)}}
+	for _, rel := range files {
+		partition, name := filename.Split(rel)
+		id := ""
+		if b, ok := filename.ParseBase(name); ok {
+			id = b.FileID
+		} else if l, ok := filename.ParseLog(name); ok {
+			id = l.FileID
+		}
+		plan.RollbackRequests = append(plan.RollbackRequests, action.RollbackRequest{PartitionPath: partition, FileID: id,
+			LatestBaseInstant: string(failed.Requested), FilesToBeDeleted: []string{t.absolute(rel)}})
+	}
+	body, err := plan.AppendAvro(nil)
+	if err != nil {
+		return err
+	}
+	in := timeline.Instant{Requested: timeline.Next(t.opts.Now(), t.newest(s)), Action: timeline.Rollback}
+	if _, err := t.store.Put(ctx, s.layout.Key(t.base, in), body, storage.IfAbsent()); err != nil {
+		return fmt.Errorf("plan rollback %s: %w", in.Requested, err)
+	}
+	return t.runRollback(ctx, s, in, plan)
+}
+
+// newest is the timeline as last read, which may hold more than s.
+func (t *Table) newest(s *state) *timeline.Timeline {
+	if c := t.current(); c.layout == s.layout {
+		return c.tl
+	}
+	return s.tl
+}
+
+// leftovers returns the data files of an instant, relative to the base path: those that its markers name, and those
+// that a listing shows, should its writer have kept no markers.
+func (t *Table) leftovers(ctx context.Context, failed timeline.Instant) ([]string, error) {
+	seen := map[string]bool{}
+	dir := t.key(filename.MarkerDir(string(failed.Requested))) + "/"
+	for info, err := range t.store.List(ctx, dir, "") {
+		if err != nil {
+			return nil, fmt.Errorf("list markers: %w", err)
+		}
+		rel := strings.TrimPrefix(info.Key, dir)
+		if m, ok := filename.ParseMarker(rel); ok {
+			seen[m.Path] = true
+			continue
+		}
+		if !strings.HasPrefix(rel, "MARKERS") || rel == "MARKERS.type" {
+			continue
+		}
+		b, _, err := t.store.Get(ctx, info.Key)
+		if err != nil {
+			return nil, fmt.Errorf("read markers: %w", err)
+		}
+		for _, line := range strings.Fields(strings.ReplaceAll(string(b), " ", "\x00")) {
+			if m, ok := filename.ParseMarker(strings.ReplaceAll(line, "\x00", " ")); ok {
+				seen[m.Path] = true
+			}
+		}
+	}
+	files, err := listFiles(ctx, t.store, t.base)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		if instantOf(path.Base(f.Key)) == string(failed.Requested) {
+			seen[f.Key] = true
+		}
+	}
+	out := make([]string, 0, len(seen))
+	for rel := range seen {
+		out = append(out, rel)
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+func instantOf(name string) string {
+	if b, ok := filename.ParseBase(name); ok {
+		return b.Instant
+	}
+	return ""
+}
+
+// absolute is a path as Hudi's plans hold it.
+func (t *Table) absolute(rel string) string { return "/" + t.key(rel) }
+
+// finishRollback goes on with a rollback that a dead writer began. Without a readable plan nothing was done yet.
+func (t *Table) finishRollback(ctx context.Context, s *state, in timeline.Instant) error {
+	req := in
+	req.State = timeline.Requested
+	key := s.layout.Key(t.base, req)
+	b, _, err := t.store.Get(ctx, key)
+	if err != nil {
+		return fmt.Errorf("plan of rollback %s: %w", in.Requested, err)
+	}
+	plan, err := action.DecodeRollbackPlan(b)
+	if err != nil {
+		return fmt.Errorf("plan of rollback %s (%s): %w", in.Requested, key, err)
+	}
+	if plan.InstantToRollback == nil {
+		return fmt.Errorf("%w: plan of rollback %s names no instant", format.ErrCorrupt, in.Requested)
+	}
+	for _, r := range plan.RollbackRequests {
+		if len(r.LogBlocksToBeDeleted) > 0 {
+			return fmt.Errorf("%w: rollback %s takes back log blocks: let its engine finish it", format.ErrUnsupported, in.Requested)
+		}
+	}
+	return t.runRollback(ctx, s, in, plan)
+}
+
+func (t *Table) runRollback(ctx context.Context, s *state, in timeline.Instant, plan *action.RollbackPlan) error {
+	start := t.opts.Now()
+	failed := timeline.Instant{Requested: timeline.Time(plan.InstantToRollback.CommitTime), Action: timeline.Action(plan.InstantToRollback.Action)}
+	if in.State == timeline.Requested {
+		in.State = timeline.Inflight
+		if _, err := t.store.Put(ctx, s.layout.Key(t.base, in), nil, storage.IfAbsent()); err != nil && !errors.Is(err, storage.ErrPrecondition) {
+			return fmt.Errorf("start rollback %s: %w", in.Requested, err)
+		}
+	}
+	meta := &action.RollbackMetadata{StartRollbackTime: string(in.Requested), CommitsRollback: []string{string(failed.Requested)},
+		PartitionMetadata: map[string]action.RollbackPartitionMetadata{},
+		InstantsRollback:  []action.InstantInfo{*plan.InstantToRollback}}
+	var keys []string
+	for _, r := range plan.RollbackRequests {
+		pm := meta.PartitionMetadata[r.PartitionPath]
+		pm.PartitionPath = r.PartitionPath
+		for _, f := range r.FilesToBeDeleted {
+			keys = append(keys, t.key(filename.Join(r.PartitionPath, path.Base(f))))
+			pm.SuccessDeleteFiles = append(pm.SuccessDeleteFiles, f)
+			meta.TotalFilesDeleted++
+		}
+		meta.PartitionMetadata[r.PartitionPath] = pm
+	}
+	if len(keys) > 0 {
+		if err := t.store.Delete(ctx, keys...); err != nil {
+			return fmt.Errorf("delete files of %s: %w", failed.Requested, err)
+		}
+	}
+	// Inflight before requested: a requested instant alone is rolled back by anybody at no cost.
+	for _, st := range []timeline.State{timeline.Inflight, timeline.Requested} {
+		failed.State = st
+		if err := t.store.Delete(ctx, s.layout.Key(t.base, failed)); err != nil {
+			return fmt.Errorf("delete instant %s: %w", failed.Requested, err)
+		}
+	}
+	meta.TimeTakenInMillis = t.opts.Now().Sub(start).Milliseconds()
+	body, err := meta.AppendAvro(nil)
+	if err != nil {
+		return err
+	}
+	done := timeline.Instant{Requested: in.Requested, Completed: in.Requested, Action: timeline.Rollback, State: timeline.Completed}
+	if s.layout.CompletionTimes() {
+		done.Completed = timeline.Next(t.opts.Now(), t.newest(s).With(in))
+	}
+	if _, err := t.store.Put(ctx, s.layout.Key(t.base, done), body, storage.IfAbsent()); err != nil {
+		return fmt.Errorf("complete rollback %s: %w", in.Requested, err)
+	}
+	next := *t.current()
+	next.files = nil // deleted ones must not be seen again
+	t.publish(&next)
+	t.opts.Log.Info("rolled back", "table", t.base, "instant", failed.Requested, "rollback", in.Requested, "files", len(keys))
+	// The markers go last: until here another engine could have needed them.
+	markers := []string{t.heartbeat(failed.Requested)}
+	for info, err := range t.store.List(ctx, t.key(filename.MarkerDir(string(failed.Requested)))+"/", "") {
+		if err != nil {
+			return fmt.Errorf("list markers: %w", err)
+		}
+		markers = append(markers, info.Key)
+	}
+	if err := t.store.Delete(ctx, markers...); err != nil {
+		t.opts.Log.Warn("markers not removed", "table", t.base, "instant", failed.Requested, "error", err)
+	}
+	return nil
+}

@@ -1,0 +1,357 @@
+package table
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/compute"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/lakectl/lakectl/table/record"
+)
+
+// changes is what a transaction does to the table, one row a key: the staged batches with the changes of each key
+// collapsed. Rows has the table's columns in their order.
+type changes struct {
+	record.Batch
+	stale int64 // changes that lost against another change of the same key
+}
+
+// stored is what is compared and patched when a change meets the row that the table holds.
+type ordering []int // columns of the rows, most significant first; empty: arrival order
+
+// concat joins batches under one schema; a column that a batch lacks is null in its rows.
+func concat(batches []record.Batch, s *arrow.Schema) (record.Batch, error) {
+	mem := memory.DefaultAllocator
+	var out record.Batch
+	var rows int64
+	for _, b := range batches {
+		rows += b.Rows.NumRows()
+	}
+	join := func(parts []arrow.Array) (arrow.Array, error) {
+		if len(parts) == 1 {
+			parts[0].Retain()
+			return parts[0], nil
+		}
+		return array.Concatenate(parts, mem)
+	}
+	keys, parts := make([]arrow.Array, len(batches)), make([]arrow.Array, len(batches))
+	for i, b := range batches {
+		keys[i], parts[i] = b.Keys, b.Partitions
+	}
+	k, err := join(keys)
+	if err != nil {
+		return out, err
+	}
+	p, err := join(parts)
+	if err != nil {
+		k.Release()
+		return out, err
+	}
+	out.Keys, out.Partitions = k.(*array.String), p.(*array.String)
+
+	cols := make([]arrow.Array, s.NumFields())
+	defer func() {
+		for _, c := range cols {
+			if c != nil {
+				c.Release()
+			}
+		}
+	}()
+	out.Keep = make([][]byte, len(cols))
+	for c, f := range s.Fields() {
+		var pieces []arrow.Array
+		at := 0
+		for _, b := range batches {
+			n := int(b.Rows.NumRows())
+			a, err := column(b.Rows, f, n)
+			if err != nil {
+				out.Keys.Release()
+				out.Partitions.Release()
+				return out, err
+			}
+			pieces = append(pieces, a)
+			if from := fieldIndex(b.Rows.Schema(), f.Name); from >= 0 && from < len(b.Keep) && b.Keep[from] != nil {
+				if out.Keep[c] == nil {
+					out.Keep[c] = make([]byte, (rows+7)/8)
+				}
+				for i := range n {
+					if b.Kept(from, i) {
+						out.Keep[c][(at+i)>>3] |= 1 << ((at + i) & 7)
+					}
+				}
+			}
+			at += n
+		}
+		cols[c], err = join(pieces)
+		for _, a := range pieces {
+			a.Release()
+		}
+		if err != nil {
+			return out, fmt.Errorf("column %s: %w", f.Name, err)
+		}
+	}
+	out.Rows = array.NewRecordBatch(s, cols, rows)
+	out.Ops = make([]record.Op, 0, rows)
+	for _, b := range batches {
+		for i := range b.NumRows() {
+			out.Ops = append(out.Ops, b.Op(i))
+		}
+	}
+	return out, nil
+}
+
+// column returns the batch's column of that name in the field's type; the caller releases it.
+func column(b arrow.RecordBatch, f arrow.Field, n int) (arrow.Array, error) {
+	i := fieldIndex(b.Schema(), f.Name)
+	if i < 0 {
+		return array.MakeArrayOfNull(memory.DefaultAllocator, f.Type, n), nil
+	}
+	a := b.Column(i)
+	if arrow.TypeEqual(a.DataType(), f.Type) {
+		a.Retain()
+		return a, nil
+	}
+	out, err := compute.CastArray(context.Background(), a, compute.SafeCastOptions(f.Type))
+	if err != nil {
+		return nil, fmt.Errorf("column %s: %s does not fit the table's %s: %w", f.Name, a.DataType(), f.Type, err)
+	}
+	return out, nil
+}
+
+func fieldIndex(s *arrow.Schema, name string) int {
+	if idx := s.FieldIndices(name); len(idx) > 0 {
+		return idx[0]
+	}
+	return -1
+}
+
+// collapse leaves one change a key: the one with the greatest ordering value, of equal ones the later arrival. A
+// column whose value the winner does not carry is taken from the change before it that does.
+func collapse(b record.Batch, by ordering) (changes, error) {
+	n := b.NumRows()
+	type id struct{ partition, key string }
+	last := make(map[id]int32, n)
+	winner := make([]int32, 0, n) // in order of first arrival, so that output is deterministic
+	slot := make([]int32, 0, n)
+	order := comparer(b.Rows, b.Rows, by)
+	before := make(map[int32]int32) // winner row -> the row that it beat, where values are to be found
+	keeps := anyKept(b)
+	var stale int64
+	for i := range n {
+		k := id{b.Partitions.Value(i), b.Keys.Value(i)}
+		s, seen := last[k]
+		if !seen {
+			last[k] = int32(len(winner))
+			winner = append(winner, int32(i))
+			slot = append(slot, int32(i))
+			continue
+		}
+		w := winner[s]
+		if wins(order, b, i, int(w)) {
+			winner[s] = int32(i)
+			if keeps {
+				before[int32(i)] = w
+			}
+		} else {
+			stale++
+			if keeps { // a late event may still carry what the winner lacks
+				if o, ok := before[w]; ok {
+					before[int32(i)] = o
+				}
+				before[w] = int32(i)
+			}
+		}
+	}
+	if len(winner) == n && stale == 0 {
+		b.Retain()
+		return changes{Batch: b}, nil
+	}
+	out, err := take(b, winner)
+	if err != nil || !keeps {
+		return changes{Batch: out, stale: stale}, err
+	}
+	// Fill the columns that winners keep from the changes that they beat.
+	cols := append([]arrow.Array(nil), out.Rows.Columns()...)
+	for c := range cols {
+		if c >= len(b.Keep) || b.Keep[c] == nil {
+			continue
+		}
+		idx := append([]int32(nil), winner...)
+		for j, w := range winner {
+			for r := w; b.Kept(c, int(r)); {
+				o, ok := before[r]
+				if !ok || b.Op(int(o)) == record.Delete {
+					break
+				}
+				if !b.Kept(c, int(o)) {
+					idx[j] = o
+					out.Keep[c][j>>3] &^= 1 << (j & 7)
+				}
+				r = o
+			}
+		}
+		a, err := takeArray(b.Rows.Column(c), idx)
+		if err != nil {
+			return changes{}, err
+		}
+		cols[c] = a
+	}
+	rows := array.NewRecordBatch(out.Rows.Schema(), cols, out.Rows.NumRows())
+	out.Rows = rows
+	return changes{Batch: out, stale: stale}, nil
+}
+
+func anyKept(b record.Batch) bool {
+	for _, k := range b.Keep {
+		if k != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// wins reports whether row i, which arrived after row w, replaces it. A delete without an ordering value is
+// unconditional, as in Hudi (its default ordering value means commit time).
+func wins(order func(i, j int) int, b record.Batch, i, w int) bool {
+	if order == nil {
+		return true
+	}
+	return order(i, w) >= 0
+}
+
+// comparer orders row i of a against row j of b by the ordering columns; nil when there are none. A null is less than
+// every value, save that a null never loses on its own: it stands for arrival order.
+func comparer(a, b arrow.RecordBatch, by ordering) func(i, j int) int {
+	if len(by) == 0 {
+		return nil
+	}
+	cmps := make([]func(i, j int) int, len(by))
+	for k, c := range by {
+		cmps[k] = compareColumns(a.Column(c), b.Column(c))
+	}
+	return func(i, j int) int {
+		for _, f := range cmps {
+			if c := f(i, j); c != 0 {
+				return c
+			}
+		}
+		return 0
+	}
+}
+
+func compareColumns(a, b arrow.Array) func(i, j int) int {
+	var values func(i, j int) int
+	switch x := a.(type) {
+	case *array.Int64:
+		y := b.(*array.Int64)
+		values = func(i, j int) int { return cmp.Compare(x.Value(i), y.Value(j)) }
+	case *array.Int32:
+		y := b.(*array.Int32)
+		values = func(i, j int) int { return cmp.Compare(x.Value(i), y.Value(j)) }
+	case *array.Timestamp:
+		y := b.(*array.Timestamp)
+		values = func(i, j int) int { return cmp.Compare(x.Value(i), y.Value(j)) }
+	case *array.Date32:
+		y := b.(*array.Date32)
+		values = func(i, j int) int { return cmp.Compare(x.Value(i), y.Value(j)) }
+	case *array.Float64:
+		y := b.(*array.Float64)
+		values = func(i, j int) int { return cmp.Compare(x.Value(i), y.Value(j)) }
+	case *array.Float32:
+		y := b.(*array.Float32)
+		values = func(i, j int) int { return cmp.Compare(x.Value(i), y.Value(j)) }
+	case *array.String:
+		y := b.(*array.String)
+		values = func(i, j int) int { return cmp.Compare(x.Value(i), y.Value(j)) }
+	case *array.Decimal128:
+		y := b.(*array.Decimal128)
+		values = func(i, j int) int { return x.Value(i).Cmp(y.Value(j)) }
+	case *array.Binary:
+		y := b.(*array.Binary)
+		values = func(i, j int) int { return bytes.Compare(x.Value(i), y.Value(j)) }
+	case *array.Boolean:
+		y := b.(*array.Boolean)
+		values = func(i, j int) int { return cmp.Compare(bit(x.Value(i)), bit(y.Value(j))) }
+	default:
+		values = func(i, j int) int { return cmp.Compare(a.ValueStr(i), b.ValueStr(j)) }
+	}
+	return func(i, j int) int {
+		if a.IsNull(i) || b.IsNull(j) { // no event time: arrival decides
+			return 0
+		}
+		return values(i, j)
+	}
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// take gathers rows of a batch; the result is the caller's to release.
+func take(b record.Batch, idx []int32) (record.Batch, error) {
+	var out record.Batch
+	k, err := takeArray(b.Keys, idx)
+	if err != nil {
+		return out, err
+	}
+	p, err := takeArray(b.Partitions, idx)
+	if err != nil {
+		return out, err
+	}
+	out.Keys, out.Partitions = k.(*array.String), p.(*array.String)
+	if out.Rows, err = takeRows(b.Rows, idx); err != nil {
+		return out, err
+	}
+	out.Ops = make([]record.Op, len(idx))
+	for j, i := range idx {
+		out.Ops[j] = b.Op(int(i))
+	}
+	if anyKept(b) {
+		out.Keep = make([][]byte, len(b.Keep))
+		for c := range b.Keep {
+			if b.Keep[c] == nil {
+				continue
+			}
+			out.Keep[c] = make([]byte, (len(idx)+7)/8)
+			for j, i := range idx {
+				if b.Kept(c, int(i)) {
+					out.Keep[c][j>>3] |= 1 << (j & 7)
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+func takeRows(rows arrow.RecordBatch, idx []int32) (arrow.RecordBatch, error) {
+	cols := make([]arrow.Array, rows.NumCols())
+	for c := range cols {
+		a, err := takeArray(rows.Column(c), idx)
+		if err != nil {
+			return nil, fmt.Errorf("column %s: %w", rows.ColumnName(c), err)
+		}
+		cols[c] = a
+	}
+	out := array.NewRecordBatch(rows.Schema(), cols, int64(len(idx)))
+	for _, a := range cols {
+		a.Release()
+	}
+	return out, nil
+}
+
+func takeArray(a arrow.Array, idx []int32) (arrow.Array, error) {
+	data := array.NewData(arrow.PrimitiveTypes.Int32, len(idx),
+		[]*memory.Buffer{nil, memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(idx))}, nil, 0, 0)
+	defer data.Release()
+	at := array.NewInt32Data(data)
+	defer at.Release()
+	return compute.TakeArrayOpts(context.Background(), a, at, compute.TakeOptions{BoundsCheck: false})
+}

@@ -1,0 +1,520 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lakectl/lakectl/format/action"
+	"github.com/lakectl/lakectl/format/filename"
+	"github.com/lakectl/lakectl/storage"
+	"github.com/lakectl/lakectl/table/fsview"
+	"github.com/lakectl/lakectl/table/lock"
+	"github.com/lakectl/lakectl/table/record"
+	"github.com/lakectl/lakectl/table/schema"
+	"github.com/lakectl/lakectl/table/timeline"
+)
+
+// Txn gathers changes and makes them one commit. It is used by one goroutine and ends with Commit or Abort.
+type Txn struct {
+	t       *Table
+	batches []record.Batch
+	locator Locator
+	ended   bool
+}
+
+// Begin takes the table's lock, unless this Table holds it already, rolls back what a dead writer left, and starts a
+// transaction. ErrFenced: somebody else owns the table. format.ErrUnsupported: the table promises something that lakectl
+// cannot keep, so it may only be read.
+func (t *Table) Begin(ctx context.Context, a timeline.Action) (*Txn, error) {
+	if a != timeline.Commit {
+		return nil, fmt.Errorf("%w: a transaction of action %q on a copy-on-write table: want %q", ErrInvalid, a, timeline.Commit)
+	}
+	if !t.writing.TryLock() {
+		return nil, fmt.Errorf("%w: a transaction of this table is open: end it first", ErrInvalid)
+	}
+	if err := t.prepare(ctx); err != nil {
+		t.writing.Unlock()
+		return nil, err
+	}
+	return &Txn{t: t}, nil
+}
+
+// prepare makes the table fit for a commit: ours, and with no leftovers.
+func (t *Table) prepare(ctx context.Context) error {
+	if err := writable(t.current().props); err != nil {
+		return fmt.Errorf("table %s: %w", t.base, err)
+	}
+	if err := t.own(ctx); err != nil {
+		return err
+	}
+	s, err := t.refresh(ctx)
+	if err != nil {
+		return err
+	}
+	if err := writable(s.props); err != nil { // an engine may have upgraded the table meanwhile
+		return fmt.Errorf("table %s: %w", t.base, err)
+	}
+	return t.recover(ctx, s)
+}
+
+// own takes the table's lock and keeps it alive until Close.
+func (t *Table) own(ctx context.Context) error {
+	t.mu.Lock()
+	lease := t.lease
+	t.mu.Unlock()
+	if lease != nil {
+		err := lease.Check(ctx)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, lock.ErrLost) {
+			return err
+		}
+		t.drop()
+		return fmt.Errorf("%w: %w", ErrFenced, err)
+	}
+	lease, err := lock.Acquire(ctx, t.store, t.base, lock.Options{Owner: t.opts.Owner, Lease: t.opts.Lease, Now: t.opts.Now})
+	if errors.Is(err, lock.ErrHeld) {
+		return fmt.Errorf("%w: %w", ErrFenced, err)
+	}
+	if err != nil {
+		return err
+	}
+	stop := lease.KeepAlive(context.WithoutCancel(ctx))
+	t.mu.Lock()
+	t.lease, t.stop = lease, stop
+	t.mu.Unlock()
+	return nil
+}
+
+// drop forgets a lost lease.
+func (t *Table) drop() {
+	t.mu.Lock()
+	stop := t.stop
+	t.lease, t.stop = nil, nil
+	t.mu.Unlock()
+	if stop != nil {
+		_ = stop() // it says what Check said
+	}
+}
+
+// Upsert stages a batch: rows replace those of their keys or are new, deletes take theirs away. The locator is that of
+// the table's index and the same for all batches. Nothing is written before Commit.
+func (x *Txn) Upsert(ctx context.Context, b record.Batch, l Locator) error {
+	if x.ended {
+		return fmt.Errorf("%w: the transaction has ended", ErrInvalid)
+	}
+	if b.Rows == nil || b.NumRows() == 0 {
+		return nil
+	}
+	if b.Keys.Len() != b.NumRows() || b.Partitions.Len() != b.NumRows() || b.Ops != nil && len(b.Ops) != b.NumRows() {
+		return fmt.Errorf("%w: batch of %d rows has %d keys, %d partitions and %d operations", ErrInvalid, b.NumRows(), b.Keys.Len(), b.Partitions.Len(), len(b.Ops))
+	}
+	b.Retain()
+	x.batches, x.locator = append(x.batches, b), l
+	return nil
+}
+
+// Abort gives the transaction up. Nothing of it was written. After Commit it does nothing.
+func (x *Txn) Abort(ctx context.Context) error {
+	x.end()
+	return nil
+}
+
+func (x *Txn) end() {
+	if x.ended {
+		return
+	}
+	x.ended = true
+	for _, b := range x.batches {
+		b.Release()
+	}
+	x.batches = nil
+	x.t.writing.Unlock()
+}
+
+// Commit writes the staged changes as one commit that carries extra in its metadata. No error: it is committed.
+// ErrConflict: surely not committed, begin again. ErrFenced: the table was lost to another writer, stop.
+// ErrUnknownOutcome: the completing write was not answered; Outcome tells, and the next Begin. Any other error: not
+// committed, and what was written is rolled back now or by the next Begin. The transaction has ended in every case.
+func (x *Txn) Commit(ctx context.Context, extra map[string]string) (CommitInfo, error) {
+	if x.ended {
+		return CommitInfo{}, fmt.Errorf("%w: the transaction has ended", ErrInvalid)
+	}
+	defer x.end()
+	t := x.t
+	start := t.opts.Now()
+	snap, err := t.snapshot(ctx, t.current(), "")
+	if err != nil {
+		return CommitInfo{}, err
+	}
+	c := &commit{t: t, st: snap.st, snap: snap, extra: extra}
+	if err := c.plan(ctx, x.batches, x.locator); err != nil {
+		return CommitInfo{}, err
+	}
+	info, err := c.run(ctx)
+	if err != nil {
+		return CommitInfo{}, err
+	}
+	info.Elapsed = t.opts.Now().Sub(start)
+	t.opts.Log.Info("committed", "table", t.base, "instant", info.Instant.Requested, "inserted", info.Inserted, "updated", info.Updated,
+		"deleted", info.Deleted, "stale", info.Stale, "files", info.Files, "bytes", info.BytesWritten, "elapsed", info.Elapsed)
+	if f := t.opts.Events.CommitDone; f != nil {
+		f(info)
+	}
+	return info, nil
+}
+
+// commit is one commit on its way.
+type commit struct {
+	t        *Table
+	st       *state
+	snap     *Snapshot
+	extra    map[string]string
+	schema   *arrow.Schema // data columns
+	full     *arrow.Schema // with meta columns
+	avro     string        // schema as Avro text, and with meta fields
+	avroFull string
+	by       ordering
+	ch       changes
+	groups   []*group
+
+	instant timeline.Time
+	mu      sync.Mutex
+	stats   map[string][]action.WriteStat
+	files   []fsview.File
+	markers []string
+	info    CommitInfo
+}
+
+// plan settles, before anything is written, what goes where.
+func (c *commit) plan(ctx context.Context, batches []record.Batch, l Locator) error {
+	var err error
+	if c.schema, err = c.merged(batches); err != nil {
+		return err
+	}
+	c.full = schema.WithMeta(c.schema)
+	name, namespace := schema.RecordName(c.snap.schema)
+	if name == "" {
+		name, namespace = recordName(c.st.props[propName])
+	}
+	if c.avro, err = schema.ToAvro(c.schema, name, namespace); err != nil {
+		return err
+	}
+	if c.avroFull, err = schema.ToAvro(c.full, name, namespace); err != nil {
+		return err
+	}
+	for _, f := range eventTimeFields(c.st.props) {
+		i := fieldIndex(c.schema, f)
+		if i < 0 {
+			if len(batches) == 0 {
+				break
+			}
+			return fmt.Errorf("%w: ordering field %q is no column; the table has %v", ErrInvalid, f, names(c.schema))
+		}
+		c.by = append(c.by, i)
+	}
+	if len(batches) == 0 {
+		return nil
+	}
+	all, err := concat(batches, c.schema)
+	if err != nil {
+		return err
+	}
+	defer all.Release()
+	if c.ch, err = collapse(all, c.by); err != nil {
+		return err
+	}
+	c.info.Stale = c.ch.stale
+	locs, err := l.Locate(ctx, c.snap, c.ch.Batch)
+	if err != nil {
+		return fmt.Errorf("locate keys: %w", err)
+	}
+	if len(locs) != c.ch.NumRows() {
+		return fmt.Errorf("%w: the index located %d of %d keys", ErrInvalid, len(locs), c.ch.NumRows())
+	}
+	return c.place(ctx, locs)
+}
+
+// merged is the table's schema with what the batches add to it.
+func (c *commit) merged(batches []record.Batch) (*arrow.Schema, error) {
+	out := c.snap.schema
+	for _, b := range batches {
+		s := b.Rows.Schema()
+		if out.NumFields() == 0 {
+			out = arrow.NewSchema(s.Fields(), nil)
+			continue
+		}
+		if out.Equal(s) {
+			continue
+		}
+		m, err := schema.Merge(out, s, evolution(c.t.opts.Evolve))
+		if err != nil {
+			return nil, fmt.Errorf("table %s: %w", c.t.base, err)
+		}
+		out = m
+	}
+	return out, nil
+}
+
+// recordName is what Hudi's Spark writer calls the record of a table (AvroConversionUtils#getAvroRecordNameAndNamespace).
+func recordName(table string) (name, namespace string) {
+	clean := []byte(table)
+	for i, b := range clean {
+		if (b < '0' || b > '9') && (b|0x20 < 'a' || b|0x20 > 'z') && b != '_' {
+			clean[i] = '_'
+		}
+	}
+	return string(clean) + "_record", "hoodie." + string(clean)
+}
+
+// run writes: requested, inflight, markers and files, completed. The order is what makes a crash at any point harmless:
+// see format/timeline 4.1; a marker without an inflight instant would hide its file from other engines' rollback.
+func (c *commit) run(ctx context.Context) (CommitInfo, error) {
+	t := c.t
+	c.instant = timeline.Next(t.opts.Now(), c.st.tl)
+	c.stats = map[string][]action.WriteStat{}
+	put := func(state timeline.State, what string) error {
+		in := timeline.Instant{Requested: c.instant, Action: timeline.Commit, State: state}
+		if _, err := t.store.Put(ctx, c.st.layout.Key(t.base, in), nil, storage.IfAbsent()); err != nil {
+			if errors.Is(err, storage.ErrPrecondition) {
+				return fmt.Errorf("%w: another writer took instant %s: %w", ErrConflict, c.instant, err)
+			}
+			return fmt.Errorf("%s instant %s: %w", what, c.instant, err)
+		}
+		return nil
+	}
+	if _, err := t.store.Put(ctx, t.heartbeat(c.instant), []byte("lakectl "+t.opts.Owner+"\n"), storage.Cond{}); err != nil {
+		return CommitInfo{}, fmt.Errorf("heartbeat of instant %s: %w", c.instant, err)
+	}
+	if err := put(timeline.Requested, "request"); err != nil {
+		// A name that somebody else took is not ours to roll back; a lost reply is left to the next Begin.
+		return CommitInfo{}, err
+	}
+	err := put(timeline.Inflight, "start")
+	if err == nil {
+		err = c.write(ctx)
+	}
+	var done timeline.Instant
+	if err == nil {
+		done, err = c.complete(ctx)
+	}
+	if errors.Is(err, ErrUnknownOutcome) || errors.Is(err, ErrFenced) {
+		return CommitInfo{}, err
+	}
+	if err != nil {
+		return CommitInfo{}, errors.Join(err, c.undo(context.WithoutCancel(ctx)))
+	}
+	c.tidy(context.WithoutCancel(ctx))
+	c.info.Instant = done
+	c.info.Files = len(c.files)
+	return c.info, nil
+}
+
+func (t *Table) heartbeat(in timeline.Time) string { return t.key(".hoodie/.heartbeat/" + string(in)) }
+
+// beat renews the heartbeat while files are written, so that a lazily cleaning writer does not take us for dead.
+func (c *commit) beat(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(30 * time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				if _, err := c.t.store.Put(ctx, c.t.heartbeat(c.instant), []byte("lakectl "+c.t.opts.Owner+"\n"), storage.Cond{}); err != nil && ctx.Err() == nil {
+					c.t.opts.Log.Warn("heartbeat not renewed", "table", c.t.base, "instant", c.instant, "error", err)
+				}
+			}
+		}
+	})
+	return func() { cancel(); wg.Wait() }
+}
+
+// write writes the partition metadata and the files of all groups, as many at once as the options allow.
+func (c *commit) write(ctx context.Context) error {
+	defer c.beat(ctx)()
+	seen := map[string]bool{}
+	for _, g := range c.groups {
+		if seen[g.partition] {
+			continue
+		}
+		seen[g.partition] = true
+		if err := c.partitionMetadata(ctx, g.partition); err != nil {
+			return err
+		}
+	}
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.SetLimit(c.t.opts.Parallelism)
+	for i, g := range c.groups {
+		eg.Go(func() error {
+			if err := g.write(ctx, c, i); err != nil {
+				return fmt.Errorf("file group %s of partition %q: %w", g.fileID, g.partition, err)
+			}
+			return nil
+		})
+	}
+	return eg.Wait()
+}
+
+// partitionMetadata makes a folder a partition. Without it Spark reads no row of the folder, and says nothing.
+func (c *commit) partitionMetadata(ctx context.Context, partition string) error {
+	rel := path.Join(partition, filename.PartitionMetadata)
+	key := c.t.key(rel)
+	if _, ok := c.st.files[key]; ok {
+		return nil
+	}
+	text := fmt.Sprintf("#partition metadata\n#%s\ncommitTime=%s\npartitionDepth=%d\n",
+		c.t.opts.Now().UTC().Format("Mon Jan 02 15:04:05 UTC 2006"), c.instant, filename.PartitionDepth(partition))
+	info, err := c.t.store.Put(ctx, key, []byte(text), storage.IfAbsent())
+	if err != nil && !errors.Is(err, storage.ErrPrecondition) {
+		return fmt.Errorf("partition metadata %s: %w", rel, err)
+	}
+	c.files = append(c.files, fsview.File{Key: rel, Size: info.Size})
+	return nil
+}
+
+// complete makes the commit visible, once everything it refers to is durable and it is still ours to make.
+func (c *commit) complete(ctx context.Context) (timeline.Instant, error) {
+	t := c.t
+	var none timeline.Instant
+	if err := t.own(ctx); err != nil {
+		return none, err
+	}
+	props, version, err := readProperties(ctx, t.store, t.base)
+	if err != nil {
+		return none, err
+	}
+	if version != c.st.version && !maps.Equal(props, c.st.props) {
+		return none, fmt.Errorf("%w: another engine changed hoodie.properties meanwhile", ErrConflict)
+	}
+	tl, err := timeline.Load(ctx, t.store, t.base, c.st.layout)
+	if err != nil {
+		return none, err
+	}
+	own := timeline.Instant{Requested: c.instant, Action: timeline.Commit, State: timeline.Inflight}
+	if !slices.Contains(tl.Instants, own) {
+		return none, fmt.Errorf("%w: another writer rolled back instant %s", ErrConflict, c.instant)
+	}
+	if !sameInstants(tl, c.st.tl) {
+		return none, fmt.Errorf("%w: another writer committed meanwhile", ErrConflict)
+	}
+	m := &action.CommitMetadata{PartitionToWriteStats: c.stats, OperationType: "UPSERT", ExtraMetadata: map[string]string{}}
+	maps.Copy(m.ExtraMetadata, c.extra)
+	if c.schema.NumFields() > 0 {
+		m.ExtraMetadata["schema"] = c.avro
+	}
+	// The completion time is in the file's name: chosen once, so that a repeated try cannot leave two of them.
+	done := timeline.Instant{Requested: c.instant, Completed: c.instant, Action: timeline.Commit, State: timeline.Completed}
+	if c.st.layout.CompletionTimes() {
+		done.Completed = timeline.Next(t.opts.Now(), tl)
+	}
+	body, err := encodeCommit(m, c.st.layout)
+	if err != nil {
+		return none, err
+	}
+	key := c.st.layout.Key(t.base, done)
+	if _, err := t.store.Put(ctx, key, body, storage.IfAbsent()); err != nil {
+		if errors.Is(err, storage.ErrPrecondition) {
+			return none, fmt.Errorf("%w: %s exists: %w", ErrUnknownOutcome, key, err)
+		}
+		got, _, e := t.store.Get(context.WithoutCancel(ctx), key)
+		if e != nil || string(got) != string(body) {
+			return none, fmt.Errorf("%w: complete instant %s: %w", ErrUnknownOutcome, c.instant, err)
+		}
+	}
+	// Absence before the put is no proof: a writer stalled past its lease may have been rolled back and its name freed.
+	if err := t.own(context.WithoutCancel(ctx)); errors.Is(err, ErrFenced) {
+		return none, err
+	}
+	next := *c.st
+	next.tl = tl.With(done)
+	next.files = maps.Clone(c.st.files)
+	for _, f := range c.files {
+		next.files[t.key(f.Key)] = f
+	}
+	t.mu.Lock()
+	next.commits[c.instant] = m
+	t.state = &next
+	t.mu.Unlock()
+	return done, nil
+}
+
+// tidy removes what the commit no longer needs. What is left behind is harmless.
+func (c *commit) tidy(ctx context.Context) {
+	keys := append(slices.Clone(c.markers), c.t.heartbeat(c.instant))
+	if err := c.t.store.Delete(ctx, keys...); err != nil {
+		c.t.opts.Log.Warn("markers not removed", "table", c.t.base, "instant", c.instant, "error", err)
+	}
+}
+
+// undo rolls back our own instant after a failure.
+func (c *commit) undo(ctx context.Context) error {
+	s, err := c.t.refresh(ctx)
+	if err != nil {
+		return err
+	}
+	for _, in := range s.tl.Pending().Instants {
+		if in.Requested == c.instant {
+			return c.t.rollback(ctx, s, in)
+		}
+	}
+	return nil
+}
+
+// Outcome is what became of a commit.
+type Outcome uint8
+
+// The outcomes. Pending: not completed, and the next Begin rolls it back.
+const (
+	NotCommitted Outcome = iota
+	Pending
+	Committed
+)
+
+// Outcome tells what became of an instant.
+func (t *Table) Outcome(ctx context.Context, in timeline.Instant) (Outcome, error) {
+	tl, err := t.Timeline(ctx)
+	if err != nil {
+		return NotCommitted, err
+	}
+	for _, i := range tl.Instants {
+		if i.Requested == in.Requested && i.Action == in.Action {
+			if i.State == timeline.Completed {
+				return Committed, nil
+			}
+			return Pending, nil
+		}
+	}
+	return NotCommitted, nil
+}
+
+// evolution is what batches may do to the schema; nil allows all that loses nothing.
+func evolution(allow []string) schema.Evolution {
+	switch {
+	case allow == nil || slices.Contains(allow, "widen"):
+		return schema.AllowAll
+	case slices.Contains(allow, "add"):
+		return schema.AllowAdd
+	}
+	return schema.AllowNone
+}
+
+func encodeCommit(m *action.CommitMetadata, l timeline.Layout) ([]byte, error) {
+	if l.CompletionTimes() {
+		return m.AppendAvro(nil)
+	}
+	return m.AppendJSON(nil)
+}
