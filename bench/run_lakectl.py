@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""lakectl: load, upserts, read, small commits, from Debezium JSON lines in files, decoding included.
+venv/bin/python run_lakectl.py --binary BIN --size M [--index bloom|bucket] [--version 9|6] [--batches 10] [--small 10] [--keep]"""
+import argparse, json, os, shutil, subprocess, sys, time
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from common import *
+import duckdb
+ap = argparse.ArgumentParser()
+ap.add_argument("--binary", required=True)
+ap.add_argument("--size", default="S")
+ap.add_argument("--index", default="bloom", choices=["bloom", "bucket"])
+ap.add_argument("--buckets", type=int, default=1)
+ap.add_argument("--version", default="9")
+ap.add_argument("--batches", type=int, default=10)
+ap.add_argument("--small", type=int, default=10)
+ap.add_argument("--out", default=OUT)
+ap.add_argument("--keep", action="store_true")
+ap.add_argument("--note")
+a = ap.parse_args()
+S, binary = a.size, os.path.abspath(a.binary)
+work = f"{a.out}/lakectl_{a.index}_v{a.version}_{S}"
+shutil.rmtree(work, ignore_errors=True)
+table, events, log = f"{work}/orders", f"{work}/events", f"{work}/log"
+os.makedirs(events)
+
+con = duckdb.connect()
+con.execute("SET threads=2; SET enable_progress_bar=false; SET memory_limit='8GB'")
+history = f"{DATA}/{S}/history.json"
+if not os.path.exists(history):   # the history as the connector's initial snapshot tells it
+    col = lambda c: f"{c}::VARCHAR" if c == "amount" else f"epoch_us({c})" if c.endswith("_at") else c
+    after = "json_object(" + ", ".join(f"'{c}', {col(c)}" for c in COLS + ["dt"]) + ")"
+    con.execute(f"""COPY (SELECT json_object('before', NULL, 'after', {after}, 'source', json_object('version','2.7.0.Final','connector','mysql','name','shop',
+        'ts_ms',epoch_ms(updated_at),'snapshot','true','db','shop','table','orders','server_id',0,'file','binlog.000001','pos',157,'row',0), 'op', 'r', 'ts_ms', epoch_ms(updated_at)) AS j
+      FROM read_parquet('{hist(S)}/*/*.parquet', hive_partitioning=true, hive_types_autocast=false)) TO '{history}.tmp' (FORMAT csv, HEADER false, QUOTE '', ESCAPE '', DELIMITER '\x01')""")
+    os.rename(history + ".tmp", history)
+
+config = f"{work}/lake.yaml"
+with open(config, "w") as f:
+    json.dump({
+        "state_dir": f"{work}/state", "memory": "1GiB",
+        "sources": {"files": {"type": "file", "paths": [f"{events}/*.jsonl"]}},
+        "tables": [{
+            "name": "orders", "path": table, "type": "cow", "version": int(a.version), "key": ["order_id"], "partition_by": ["dt"], "hive_style_partitions": True,
+            "ordering": ["updated_at"], "index": {"type": "bucket", "buckets": a.buckets} if a.index == "bucket" else {"type": "bloom"},
+            "from": {"source": "files", "topics": ["/.*/"], "format": "debezium-json"},
+            "schema": {"columns": {"user_id": "long", "amount": "decimal(12,2)", "qty": "int", "price": "double", "created_at": "timestamp-micros", "updated_at": "timestamp-micros"}},
+            "services": {"metadata_table": False},
+        }],
+    }, f, indent=1)
+
+
+def run(*args, out=subprocess.DEVNULL):
+    """Runs lakectl; returns what it cost, from the kernel's accounts of the finished process."""
+    p = subprocess.Popen([binary, *args], stdout=out, stderr=open(log, "ab"), stdin=subprocess.DEVNULL)
+    _, status, ru = os.wait4(p.pid, 0)
+    p.returncode = os.waitstatus_to_exitcode(status)
+    if p.returncode:
+        sys.exit(f"lakectl {' '.join(args)}: exit {p.returncode}\n" + open(log, errors="replace").read()[-3000:])
+    return {"cpu_s": round(ru.ru_utime + ru.ru_stime, 2), "peak_rss_mb": round(ru.ru_maxrss / 1024), "io_written": ru.ru_oublock * 512}
+
+
+name = f"lakectl {a.index}" + (f" {a.buckets}" if a.index == "bucket" else "") + f" v{a.version}"
+version = subprocess.run([binary, "version"], capture_output=True, text=True).stdout.split("\n")[0][:40].strip() or "?"
+b = Bench(name, version, S, table, a.note)
+
+
+def phase(what, rows, cost, check=None, **extra):
+    la, t = os.getloadavg()[0], time.perf_counter()
+    c = cost()
+    rec = {"system": name, "version": version, "size": S, "phase": what, "rows": rows, "wall_s": round(time.perf_counter() - t, 3), **c, "load": round(la, 2), "at": time.strftime("%H:%M:%S"), **extra}
+    if os.path.isdir(table):
+        rec["dir_bytes"], rec["dir_files"] = du(table)
+    if check:
+        try: rec["ok"] = bool(check())
+        except Exception as e: rec["ok"], rec["err"] = False, repr(e)[:300]
+    b.emit(rec)
+    return rec["ok"] if check else True
+
+
+def ingest(*files):
+    """What one run cost, and what its commits said: their number, files touched, store calls."""
+    for f in files:
+        n = len(os.listdir(events))
+        os.symlink(f, f"{events}/{n:04d}.jsonl")
+    at = os.path.getsize(log) if os.path.exists(log) else 0
+    c = run("ingest", "-c", config, "--until-caught-up", "--log-format", "json")
+    with open(log) as f:
+        f.seek(at)
+        lines = [json.loads(l) for l in f if l.startswith("{")]
+    done = [l for l in lines if l.get("msg") == "committed"]
+    c["commits"] = len(done)
+    for k in ("inserted", "updated", "deleted", "files", "bytes", "copied"):
+        c[k] = sum(d.get(k, 0) for d in done)
+    c["store_calls"] = [d["store"]["calls"] for d in done][-3:]
+    c["store"] = done[-1]["store"] if done else {}
+    return c
+
+
+def view():
+    sql = subprocess.run([binary, "view", "--path", table, "--for", "duckdb", "--name", "orders"], capture_output=True, text=True, check=True).stdout
+    con.execute("DROP VIEW IF EXISTS orders")
+    con.execute(sql)
+
+
+def check(key):
+    view()
+    return check_rel(S, key, "orders", con)
+
+
+def read(key):
+    out = f"{work}/read.arrow"
+    with open(out, "wb") as f:
+        c = run("read", "--path", table, "--columns", "status,amount", "--format", "arrow", out=f)
+    return c
+
+
+def check_read(key):
+    import pyarrow as pa
+    got = pa.ipc.open_stream(f"{work}/read.arrow").read_all()
+    return check_agg(S, key, con.execute("SELECT status, count(*), sum(amount) FROM got GROUP BY 1").fetchall())
+
+
+start = []
+for _ in range(5):
+    t = time.perf_counter()
+    c = run("version")
+    start.append((time.perf_counter() - t, c))
+wall, c = min(start, key=lambda x: x[0])
+b.raw("startup", wall_s=round(wall, 3), cpu_s=c["cpu_s"], peak_rss_mb=c["peak_rss_mb"])
+
+phase("bulk", ROWS[S], lambda: ingest(history), lambda: check("bulk"))
+json_of = lambda p: p[:-len("parquet")] + "json"
+for i, f in enumerate(batches(S, a.batches)):
+    phase("upsert", 50_000, lambda: ingest(json_of(f)), i=i)
+key = KEY[a.batches]
+phase("read", expected(S, key)["rows"], lambda: read(key), lambda: check_read(key) and check(key))
+for i, f in enumerate(smalls(S, a.small)):
+    phase("small", 100, lambda: ingest(json_of(f)), i=i)
+end = check(f"{a.batches}+{a.small}" if (a.batches, a.small) != (10, 10) else "small") if a.small else None
+b.raw("end", ok=end)
+if not a.keep:
+    shutil.rmtree(work)
