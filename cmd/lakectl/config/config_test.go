@@ -193,6 +193,9 @@ func typeKeys(path string, t reflect.Type, out *[]string) {
 		typeKeys(path+".*", t.Elem(), out)
 	case reflect.Struct:
 		for i := range t.NumField() {
+			if t.Field(i).Tag.Get("yaml") == "-" {
+				continue
+			}
 			k := join(path, t.Field(i).Tag.Get("yaml"))
 			*out = append(*out, k)
 			typeKeys(k, t.Field(i).Type, out)

@@ -244,7 +244,9 @@ func (d *decoder) fields(n ast.Node, path string, v reflect.Value) {
 	names := make([]string, 0, v.NumField())
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Tag.Get("yaml")
-		index[name], names = i, append(names, name)
+		if name != "-" {
+			index[name], names = i, append(names, name)
+		}
 	}
 	d.pairs(n, path, func(key string, k, e ast.Node) {
 		i, ok := index[key]

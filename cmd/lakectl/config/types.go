@@ -78,6 +78,7 @@ type Table struct {
 	Path                string      `yaml:"path" json:"path"`
 	Type                string      `yaml:"type" json:"type"`
 	Version             int         `yaml:"version" json:"version"`
+	VersionDefaulted    bool        `yaml:"-" json:"-"` // the file says nothing of it: an existing table of any version will do
 	Key                 []string    `yaml:"key" json:"key"`
 	PartitionBy         []Partition `yaml:"partition_by" json:"partition_by"`
 	HiveStylePartitions bool        `yaml:"hive_style_partitions" json:"hive_style_partitions"`

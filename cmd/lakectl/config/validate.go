@@ -61,6 +61,7 @@ func (f *File) setDefaults() {
 	for i := range f.Tables {
 		t := &f.Tables[i]
 		def(&t.Type, "cow")
+		t.VersionDefaulted = t.Version == 0
 		def(&t.Version, 9)
 		def(&t.Merge, "latest")
 		def(&t.Index.Type, "bloom")
@@ -207,7 +208,7 @@ func (d *decoder) checkTable(p string, t Table, f *File) {
 	switch scheme, _, ok := strings.Cut(t.Path, "://"); {
 	case t.Path == "":
 		d.badf(p+".path", "missing; write a local path or s3://BUCKET/PREFIX")
-	case ok && scheme != "s3" && scheme != "file":
+	case ok && scheme != "s3" && scheme != "s3a" && scheme != "s3n" && scheme != "file":
 		d.badf(p+".path", "%s:// is not supported; write a local path or s3://BUCKET/PREFIX", scheme)
 	}
 	d.oneOf(p+".type", t.Type, []string{"cow"}, []string{"mor"})
@@ -227,7 +228,7 @@ func (d *decoder) checkTable(p string, t Table, f *File) {
 		}
 	}
 	d.oneOf(p+".merge", t.Merge, []string{"latest"}, []string{"partial", "first"})
-	d.oneOf(p+".index.type", t.Index.Type, []string{"bloom", "bucket"}, []string{"record", "simple"})
+	d.oneOf(p+".index.type", t.Index.Type, []string{"bloom", "bucket", "simple"}, []string{"record"})
 	d.oneOf(p+".index.scope", t.Index.Scope, []string{"partition"}, []string{"table"})
 	if t.Index.Type == "bucket" && t.Index.Buckets < 1 {
 		d.badf(p+".index.buckets", "a bucket index needs its number of buckets per partition, such as {type: bucket, buckets: 16}")

@@ -179,3 +179,26 @@ func TestUnknownFormat(t *testing.T) {
 		t.Error("xml was taken")
 	}
 }
+
+func TestSorter(t *testing.T) {
+	r := testBatch(t)
+	defer r.Release()
+	half := r.NewSlice(1, 3)
+	defer half.Release()
+	s := NewSorter([]string{"text", "id"})
+	s.Add(r)
+	s.Add(half)
+	defer s.Release()
+	var got []string
+	if err := s.Each(context.Background(), func(r arrow.RecordBatch) error {
+		got = append(got, strings.Split(strings.TrimSpace(string(write(t, "jsonl", r))), "\n")...)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(canonical), "\n")
+	want := []string{lines[1], lines[1], lines[2], lines[2], lines[0]} // null and "" compare equal; then id
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}

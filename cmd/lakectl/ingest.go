@@ -1,0 +1,343 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lakectl/lakectl/cmd/lakectl/config"
+	"github.com/lakectl/lakectl/index"
+	"github.com/lakectl/lakectl/ingest"
+	"github.com/lakectl/lakectl/ingest/decode"
+	"github.com/lakectl/lakectl/ingest/embedded"
+	"github.com/lakectl/lakectl/ingest/file"
+	"github.com/lakectl/lakectl/ingest/kafka"
+	"github.com/lakectl/lakectl/internal/budget"
+	"github.com/lakectl/lakectl/storage/trace"
+	"github.com/lakectl/lakectl/table"
+	"github.com/lakectl/lakectl/table/record"
+	"github.com/lakectl/lakectl/table/timeline"
+)
+
+func (a *app) ingestCommand() *cobra.Command {
+	var path string
+	var only []string
+	var untilCaughtUp bool
+	c := &cobra.Command{
+		Use:   "ingest -c FILE",
+		Short: "Bring every table of the configuration up to date from its source, and keep it so",
+		Long: `Read every table's source from where the table stands, and commit as the configuration says. SIGTERM or SIGINT ends it: the
+commit in flight is finished, or abandoned after shutdown_timeout, and nothing is lost or taken twice.`,
+		Example: "  lakectl ingest -c lake.yaml\n  lakectl ingest -c lake.yaml --table orders --until-caught-up",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			f, err := config.Load(path)
+			if err != nil {
+				return err
+			}
+			for _, name := range only {
+				if !slices.ContainsFunc(f.Tables, func(t config.Table) bool { return t.Name == name }) {
+					return usage("--table: %s has no table %q", path, name)
+				}
+			}
+			if len(only) > 0 {
+				f.Tables = slices.DeleteFunc(f.Tables, func(t config.Table) bool { return !slices.Contains(only, t.Name) })
+			}
+			j := &ingestion{file: f, log: a.log, untilCaughtUp: untilCaughtUp}
+			return j.run(c.Context())
+		},
+	}
+	configFlag(c, &path)
+	c.Flags().StringSliceVar(&only, "table", nil, "only this table; may be repeated")
+	c.Flags().BoolVar(&untilCaughtUp, "until-caught-up", false, "end when every partition has reached the end that it had at the start")
+	return c
+}
+
+// ingestion is one run of every table of a file.
+type ingestion struct {
+	file          *config.File
+	log           *slog.Logger
+	untilCaughtUp bool
+	committed     func(table string, c ingest.Committed) // may be nil
+}
+
+func (j *ingestion) run(ctx context.Context) error {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(int64(j.file.Memory))
+	}
+	m := newMetrics(j.file.Tables)
+	if at := j.file.Metrics.Listen; at != "" {
+		stop, err := m.serve(at, j.log)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	brokers, err := j.startBrokers(ctx)
+	defer func() {
+		for _, b := range brokers {
+			b.Close()
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	// Half of the memory is for messages in flight; the other half is what becoming files takes.
+	buffers := budget.New(int64(j.file.Memory) / 2)
+	g, ctx := errgroup.WithContext(ctx)
+	for _, t := range j.file.Tables {
+		g.Go(func() error {
+			if err := j.table(ctx, t, brokers, buffers, m); err != nil {
+				return fmt.Errorf("table %s: %w", t.Name, err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// startBrokers starts the broker of every embedded source that a table uses.
+func (j *ingestion) startBrokers(ctx context.Context) (map[string]*embedded.Broker, error) {
+	out := map[string]*embedded.Broker{}
+	for _, t := range j.file.Tables {
+		name := t.From.Source
+		s := j.file.Sources[name]
+		if s.Type != "embedded" || out[name] != nil {
+			continue
+		}
+		b, err := embedded.Start(ctx, nil, embedded.Options{})
+		if err != nil {
+			return out, fmt.Errorf("source %s: %w", name, err)
+		}
+		out[name] = b
+		n, err := b.Load(ctx, s.Paths...)
+		if err != nil {
+			return out, fmt.Errorf("source %s: %w", name, err)
+		}
+		j.log.Info("embedded broker started", "source", name, "address", b.Addr(), "messages", n)
+	}
+	return out, nil
+}
+
+func (j *ingestion) table(ctx context.Context, c config.Table, brokers map[string]*embedded.Broker, buffers *budget.Budget, m *metrics) (err error) {
+	log := j.log.With("table", c.Name)
+	at, err := locate(ctx, c.Path, j.file.Storage.S3)
+	if err != nil {
+		return err
+	}
+	calls := trace.New(at.store)
+	at.store = calls
+	t, err := openOrCreate(ctx, at, c, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.Close(context.WithoutCancel(ctx))) }()
+	locator, err := locatorOf(c)
+	if err != nil {
+		return err
+	}
+	dec, err := decoderOf(ctx, t, c)
+	if err != nil {
+		return err
+	}
+	src, err := j.source(ctx, c, brokers, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+
+	m.ready(c.Name)
+	last := calls.Counts()
+	return ingest.Run(ctx, ingest.Config{
+		Table: t, Locator: locator, Source: src, Decoder: dec,
+		Interval: time.Duration(c.Commit.Interval), MaxBytes: int64(c.Commit.MaxBytes), MaxRecords: c.Commit.MaxRecords,
+		Budget: buffers, UntilCaughtUp: j.untilCaughtUp, OnError: c.From.OnError,
+		ShutdownTimeout: time.Duration(j.file.ShutdownTimeout),
+		Log:             log,
+		Events: ingest.Events{
+			Progress: func(p ingest.Progress) { m.progress(c.Name, p) },
+			Committed: func(done ingest.Committed) {
+				now := calls.Counts()
+				spent := now.Sub(last)
+				last = now
+				logCommit(log, done, spent)
+				m.commit(c.Name, done, spent)
+				if j.committed != nil {
+					j.committed(c.Name, done)
+				}
+			},
+		},
+	})
+}
+
+func logCommit(log *slog.Logger, c ingest.Committed, spent trace.Counts) {
+	log.Info("committed",
+		"instant", c.Info.Instant.Requested, "action", c.Info.Instant.Action, "records", c.Messages,
+		"inserted", c.Info.Inserted, "updated", c.Info.Updated, "deleted", c.Info.Deleted,
+		"stale", c.Info.Stale, "unknown_deletes", c.Info.UnknownDeletes, "rejected", c.Rejected,
+		"files", c.Info.Files, "bytes", c.Info.BytesWritten, "copied", c.Info.BytesCopied, "elapsed", c.Elapsed.Round(time.Millisecond),
+		slog.Group("store", "calls", spent.Calls(), "get", spent.Get, "read", spent.ReadAt, "head", spent.Head, "put", spent.Put,
+			"create", spent.Create, "list", spent.List, "delete", spent.Delete, "bytes_in", spent.BytesIn, "bytes_out", spent.BytesOut))
+}
+
+func tableOptions(c config.Table, log *slog.Logger) table.Options {
+	return table.Options{
+		Lease: time.Duration(c.Lease), TargetSize: int64(c.Files.TargetSize), SmallFile: int64(c.Files.SmallFile),
+		Compression: c.Files.Compression, Evolve: c.Schema.Evolve, Log: log,
+	}
+}
+
+// openOrCreate opens the configured table, after making it if it is not there.
+func openOrCreate(ctx context.Context, at location, c config.Table, log *slog.Logger) (*table.Table, error) {
+	o := tableOptions(c, log)
+	t, err := table.Open(ctx, at.store, at.base, o)
+	if errors.Is(err, table.ErrNoTable) {
+		var parts []string
+		for _, p := range c.PartitionBy {
+			parts = append(parts, p.Field)
+		}
+		t, err = table.Create(ctx, at.store, at.base, table.Config{
+			Name: c.Name, Type: c.Type, Version: c.Version, Key: c.Key, PartitionBy: parts,
+			HiveStyle: c.HiveStylePartitions, Ordering: c.Ordering,
+		}, o)
+		if err == nil {
+			log.Info("table created", "path", at.uri, "version", c.Version)
+			return t, nil
+		}
+		if errors.Is(err, table.ErrInvalid) { // somebody else was faster, if it opens now
+			if again, err := table.Open(ctx, at.store, at.base, o); err == nil {
+				return again, agree(again.Properties(), c)
+			}
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return t, agree(t.Properties(), c)
+}
+
+// agree says what the configuration wants that the table is not. A table is never changed to fit its configuration.
+func agree(p map[string]string, c config.Table) error {
+	var problems []error
+	differ := func(key, have, want string) {
+		if have != want {
+			problems = append(problems, usage("%s: the configuration says %q, the table at %s is %q; a table is not changed afterwards: mend the configuration or take another path", key, want, c.Path, have))
+		}
+	}
+	fields := func(s string) string {
+		var out []string
+		for _, f := range strings.Split(s, ",") {
+			f, _, _ = strings.Cut(strings.TrimSpace(f), ":") // the custom key generator appends the kind of field
+			if f != "" {
+				out = append(out, f)
+			}
+		}
+		return strings.Join(out, ",")
+	}
+	kinds := map[string]string{"COPY_ON_WRITE": "cow", "MERGE_ON_READ": "mor"}
+	differ("type", kinds[strings.ToUpper(p["hoodie.table.type"])], c.Type)
+	if v := p["hoodie.table.version"]; !c.VersionDefaulted {
+		differ("version", v, strconv.Itoa(c.Version))
+	}
+	differ("key", fields(p["hoodie.table.recordkey.fields"]), strings.Join(c.Key, ","))
+	var parts []string
+	for _, f := range c.PartitionBy {
+		parts = append(parts, f.Field)
+	}
+	differ("partition_by", fields(p["hoodie.table.partition.fields"]), strings.Join(parts, ","))
+	if len(parts) > 0 {
+		differ("hive_style_partitions", strconv.FormatBool(p["hoodie.datasource.write.hive_style_partitioning"] == "true"), strconv.FormatBool(c.HiveStylePartitions))
+	}
+	ordering := fields(p["hoodie.table.ordering.fields"])
+	if ordering == "" {
+		ordering = fields(p["hoodie.table.precombine.field"])
+	}
+	if p["hoodie.record.merge.mode"] == "COMMIT_TIME_ORDERING" {
+		ordering = ""
+	}
+	differ("ordering", ordering, strings.Join(c.Ordering, ","))
+	return errors.Join(problems...)
+}
+
+func locatorOf(c config.Table) (table.Locator, error) {
+	switch c.Index.Type {
+	case "bucket":
+		return index.NewBucket(c.Index.Buckets, nil, index.BucketOptions{}), nil
+	case "bloom":
+		return index.NewBloom(index.BloomOptions{}), nil
+	case "simple":
+		return index.NewSimple(0), nil
+	}
+	return nil, usage("index type %s is not supported", c.Index.Type)
+}
+
+func decoderOf(ctx context.Context, t *table.Table, c config.Table) (ingest.Decoder, error) {
+	snap, err := t.Snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p := t.Properties()
+	o := decode.Options{
+		Format: c.From.Format, Key: c.Key, Ordering: c.Ordering, Columns: c.Schema.Columns, Evolve: c.Schema.Evolve,
+		HiveStyle: p["hoodie.datasource.write.hive_style_partitioning"] == "true",
+		URLEncode: p["hoodie.datasource.write.partitionpath.urlencode"] == "true",
+		Complex:   p["hoodie.table.keygenerator.type"] == "COMPLEX" || strings.HasSuffix(p["hoodie.table.keygenerator.class"], "ComplexKeyGenerator"),
+	}
+	for _, f := range c.PartitionBy {
+		o.Partition = append(o.Partition, record.PartitionField{Field: f.Field, Format: f.Format})
+	}
+	if s := snap.Schema(); s != nil && s.NumFields() > 0 {
+		o.Base = s
+	}
+	d, err := decode.New(o)
+	if err != nil {
+		return nil, usage("%s", err)
+	}
+	return d, nil
+}
+
+func (j *ingestion) source(ctx context.Context, c config.Table, brokers map[string]*embedded.Broker, log *slog.Logger) (ingest.Source, error) {
+	s := j.file.Sources[c.From.Source]
+	if s.Type == "file" {
+		src, err := file.New(file.Options{Paths: s.Paths, Topics: c.From.Topics})
+		if err != nil {
+			return nil, usage("source %s: %s", c.From.Source, err)
+		}
+		return src, nil
+	}
+	o := kafka.Options{
+		Brokers: s.Brokers, Group: s.Group, Topics: c.From.Topics, Start: s.Start, OnLostOffsets: s.OnLostOffsets, Log: log,
+	}
+	if b := brokers[c.From.Source]; b != nil {
+		o.Brokers = []string{b.Addr()}
+	}
+	if s.TLS != nil {
+		o.TLS = &kafka.TLS{CA: s.TLS.CA, Cert: s.TLS.Cert, Key: s.TLS.Key, ServerName: s.TLS.ServerName}
+	}
+	if s.SASL != nil {
+		o.SASL = &kafka.SASL{Mechanism: s.SASL.Mechanism, User: s.SASL.User, Password: string(s.SASL.Password)}
+	}
+	if err := o.Check(); err != nil {
+		return nil, usage("source %s: %s", c.From.Source, err)
+	}
+	return kafka.New(ctx, o)
+}
+
+func layoutOf(t *table.Table) (timeline.Layout, error) {
+	p := t.Properties()
+	v, err := strconv.Atoi(p["hoodie.table.version"])
+	if err != nil {
+		return timeline.Layout{}, fmt.Errorf("hoodie.table.version %q is no number", p["hoodie.table.version"])
+	}
+	return timeline.LayoutFor(v, p)
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/lakectl/lakectl/cmd/lakectl/config"
+	"github.com/lakectl/lakectl/ingest"
+	"github.com/lakectl/lakectl/ingest/checkpoint"
+	"github.com/lakectl/lakectl/storage/trace"
+)
+
+// metrics is what the process shows of itself. It is safe for concurrent use.
+type metrics struct {
+	reg *prometheus.Registry
+
+	messages, bytes, rejected, pending, newest   *prometheus.GaugeVec
+	commits, inserted, updated, deleted, dropped *prometheus.CounterVec
+	written, copied, calls                       *prometheus.CounterVec
+	seconds                                      *prometheus.HistogramVec
+
+	mu     sync.Mutex
+	status map[string]*tableStatus
+}
+
+// tableStatus is a table's part of /status.
+type tableStatus struct {
+	Ready       bool               `json:"ready"`
+	Messages    int64              `json:"messages"`
+	Pending     int64              `json:"pending"`
+	Rejected    int64              `json:"rejected"`
+	Offsets     checkpoint.Offsets `json:"offsets"`   // read
+	Committed   checkpoint.Offsets `json:"committed"` // in the table
+	LastInstant string             `json:"last_instant,omitempty"`
+	LastCommit  time.Time          `json:"last_commit,omitzero"`
+	Newest      time.Time          `json:"newest_message,omitzero"`
+}
+
+func newMetrics(tables []config.Table) *metrics {
+	m := &metrics{reg: prometheus.NewRegistry(), status: map[string]*tableStatus{}}
+	gauge := func(name, help string) *prometheus.GaugeVec {
+		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "lakectl", Name: name, Help: help}, []string{"table"})
+		m.reg.MustRegister(v)
+		return v
+	}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "lakectl", Name: name, Help: help}, append([]string{"table"}, labels...))
+		m.reg.MustRegister(v)
+		return v
+	}
+	m.messages = gauge("messages", "Messages decoded since the start.")
+	m.bytes = gauge("message_bytes", "Bytes of messages decoded since the start.")
+	m.rejected = gauge("messages_rejected", "Messages that could not become rows since the start.")
+	m.pending = gauge("messages_pending", "Messages that no commit has been begun for.")
+	m.newest = gauge("newest_message_seconds", "Time of the newest committed message, in seconds since 1970.")
+	m.commits = counter("commits_total", "Commits made.")
+	m.inserted = counter("rows_inserted_total", "Rows inserted.")
+	m.updated = counter("rows_updated_total", "Rows updated.")
+	m.deleted = counter("rows_deleted_total", "Rows deleted.")
+	m.dropped = counter("changes_dropped_total", "Changes without effect: older than the row, or deletes of unknown keys.", "reason")
+	m.written = counter("written_bytes_total", "Bytes of base files written.")
+	m.copied = counter("copied_bytes_total", "Bytes of them that were taken over undecoded.")
+	m.calls = counter("store_calls_total", "Calls of the store.", "call")
+	m.seconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: "lakectl", Name: "commit_seconds", Help: "Duration of commits.", Buckets: prometheus.ExponentialBuckets(0.01, 2, 14),
+	}, []string{"table"})
+	m.reg.MustRegister(m.seconds)
+	for _, t := range tables {
+		m.status[t.Name] = &tableStatus{}
+		m.commits.WithLabelValues(t.Name)
+	}
+	return m
+}
+
+func (m *metrics) ready(table string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.status[table].Ready = true
+}
+
+func (m *metrics) progress(table string, p ingest.Progress) {
+	m.messages.WithLabelValues(table).Set(float64(p.Messages))
+	m.bytes.WithLabelValues(table).Set(float64(p.Bytes))
+	m.rejected.WithLabelValues(table).Set(float64(p.Rejected))
+	m.pending.WithLabelValues(table).Set(float64(p.Pending))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.status[table]
+	s.Messages, s.Pending, s.Rejected, s.Offsets, s.Newest = p.Messages, p.Pending, p.Rejected, p.Offsets, p.Newest
+}
+
+func (m *metrics) commit(table string, c ingest.Committed, spent trace.Counts) {
+	m.commits.WithLabelValues(table).Inc()
+	m.inserted.WithLabelValues(table).Add(float64(c.Info.Inserted))
+	m.updated.WithLabelValues(table).Add(float64(c.Info.Updated))
+	m.deleted.WithLabelValues(table).Add(float64(c.Info.Deleted))
+	m.dropped.WithLabelValues(table, "stale").Add(float64(c.Info.Stale))
+	m.dropped.WithLabelValues(table, "unknown_delete").Add(float64(c.Info.UnknownDeletes))
+	m.written.WithLabelValues(table).Add(float64(c.Info.BytesWritten))
+	m.copied.WithLabelValues(table).Add(float64(c.Info.BytesCopied))
+	m.seconds.WithLabelValues(table).Observe(c.Elapsed.Seconds())
+	if !c.Newest.IsZero() {
+		m.newest.WithLabelValues(table).Set(float64(c.Newest.UnixMilli()) / 1000)
+	}
+	for call, n := range map[string]int64{
+		"get": spent.Get, "read_at": spent.ReadAt, "head": spent.Head, "put": spent.Put, "create": spent.Create, "list": spent.List, "delete": spent.Delete,
+	} {
+		m.calls.WithLabelValues(table, call).Add(float64(n))
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.status[table]
+	s.Committed, s.LastInstant, s.LastCommit = c.Offsets, string(c.Info.Instant.Requested), time.Now().UTC()
+}
+
+func (m *metrics) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.reg, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for name, s := range m.status {
+			if !s.Ready {
+				http.Error(w, "table "+name+" is not open yet", http.StatusServiceUnavailable)
+				return
+			}
+		}
+		_, _ = w.Write([]byte("ok\n"))
+	})
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		m.mu.Lock()
+		b, err := json.MarshalIndent(map[string]any{"version": buildVersion(), "tables": m.status}, "", "  ")
+		m.mu.Unlock()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(append(b, '\n'))
+	})
+	return mux
+}
+
+// serve listens until stop is called.
+func (m *metrics) serve(at string, log *slog.Logger) (stop func(), err error) {
+	l, err := net.Listen("tcp", at)
+	if err != nil {
+		return nil, usage("metrics.listen: %s", err)
+	}
+	srv := &http.Server{Handler: m.handler(), ReadHeaderTimeout: 10 * time.Second}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("metrics endpoint ended", "error", err)
+		}
+	}()
+	log.Info("metrics endpoint", "address", l.Addr().String())
+	return func() { _ = srv.Close(); <-done }, nil
+}
