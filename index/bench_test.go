@@ -35,7 +35,7 @@ func (f *benchFile) RowGroups() (n []int64) {
 	}
 	return n
 }
-func (f *benchFile) keys(g int) (*array.String, error) { f.cols[g].Retain(); return f.cols[g], nil }
+func (f *benchFile) Keys(g int) (*array.String, error) { f.cols[g].Retain(); return f.cols[g], nil }
 
 // BenchmarkBloomJoin looks 50,000 keys up in 2 million rows of 30 partitions with one file each.
 func BenchmarkBloomJoin(b *testing.B) {

@@ -96,7 +96,7 @@ func (f *fakeFile) RowGroups() []int64 {
 	return n
 }
 
-func (f *fakeFile) keys(g int) (*array.String, error) {
+func (f *fakeFile) Keys(g int) (*array.String, error) {
 	if g == 0 {
 		f.t.mu.Lock()
 		f.t.read = append(f.t.read, f.name)

@@ -8,12 +8,10 @@ import (
 	"math/bits"
 	"runtime"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lakectl/lakectl/format"
-	"github.com/lakectl/lakectl/format/parquet"
 	"github.com/lakectl/lakectl/table"
 	"github.com/lakectl/lakectl/table/fsview"
 	"github.com/lakectl/lakectl/table/record"
@@ -25,11 +23,11 @@ type source interface {
 	open(ctx context.Context, f fsview.FileSlice) (baseFile, error)
 }
 
-// baseFile is what a lookup needs of a base file.
+// baseFile is what a lookup needs of a parquet.File.
 type baseFile interface {
 	KeyValue(key string) (string, bool)
 	RowGroups() []int64
-	keys(rowGroup int) (*array.String, error) // the caller releases it
+	Keys(rowGroup int) (*array.String, error) // the caller releases it
 }
 
 type snapshotSource struct{ *table.Snapshot }
@@ -39,22 +37,7 @@ func (s snapshotSource) open(ctx context.Context, f fsview.FileSlice) (baseFile,
 	if err != nil {
 		return nil, err
 	}
-	return parquetFile{p}, nil
-}
-
-type parquetFile struct{ *parquet.File }
-
-var keyColumn = arrow.NewSchema([]arrow.Field{{Name: "_hoodie_record_key", Type: arrow.BinaryTypes.String}}, nil)
-
-func (f parquetFile) keys(rowGroup int) (*array.String, error) {
-	r, err := f.Read(rowGroup, keyColumn)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Release()
-	k := r.Column(0).(*array.String)
-	k.Retain()
-	return k, nil
+	return p, nil
 }
 
 // defaultParallelism is for stores that answer slowly: a lookup waits more than it computes.
@@ -199,7 +182,7 @@ func (s *keySet) join(ctx context.Context, f baseFile) ([]hit, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		col, err := f.keys(g)
+		col, err := f.Keys(g)
 		if err != nil {
 			return nil, err
 		}
