@@ -66,3 +66,30 @@ func BenchmarkDecodeDebezium(b *testing.B) {
 	}
 	b.ReportMetric(float64(len(events))*float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }
+
+// Every message repeats its schema, which is six times as long as the row.
+func BenchmarkDecodeWithSchema(b *testing.B) {
+	var events []ingest.Message
+	var bytes int64
+	for len(events) < 10_000 {
+		for _, m := range capture(b, "pgschema.public.orders") {
+			if m.Value != nil {
+				events, bytes = append(events, m), bytes+int64(len(m.Value))
+			}
+		}
+	}
+	d, err := New(Options{Format: "debezium-json", Key: []string{"order_id", "line"}, Evolve: []string{"add"}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(bytes)
+	b.ReportAllocs()
+	for b.Loop() {
+		batch, rejects, err := d.Decode(context.Background(), events)
+		if err != nil || len(rejects) > 0 {
+			b.Fatal(err, rejects)
+		}
+		batch.Release()
+	}
+	b.ReportMetric(float64(len(events))*float64(b.N)/b.Elapsed().Seconds(), "events/s")
+}

@@ -77,6 +77,7 @@ type columnInfo struct {
 	order    bool
 	date     bool // text that the partition path reads as a date
 	keep     []byte
+	metadata arrow.Metadata
 }
 
 // slot is a field's value in the message at hand, if gen is the current one.
@@ -203,6 +204,7 @@ func New(o Options) (ingest.Decoder, error) {
 			id := d.field(f.Name)
 			d.fields[id].declared = want
 			d.addColumn(id, t, f.Nullable)
+			d.info[len(d.info)-1].metadata = f.Metadata
 		}
 	}
 	for name, t := range declared {
@@ -374,7 +376,7 @@ func (d *decoder) finish() (record.Batch, error) {
 	if d.schema == nil {
 		fields := make([]arrow.Field, len(d.cols))
 		for i, c := range d.cols {
-			fields[i] = arrow.Field{Name: d.fields[d.info[i].field].name, Type: c.typ.dt, Nullable: d.info[i].nullable}
+			fields[i] = arrow.Field{Name: d.fields[d.info[i].field].name, Type: c.typ.dt, Nullable: d.info[i].nullable, Metadata: d.info[i].metadata}
 		}
 		d.schema, d.keyer = arrow.NewSchema(fields, nil), nil
 	}

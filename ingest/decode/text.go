@@ -361,7 +361,7 @@ func (n number) rescale(precision, scale int32) (decimal128.Num, error) {
 			return decimal128.Num{}, errDigits
 		}
 	}
-	if v.BitLen() > 126 {
+	if v.BitLen() > 127 {
 		return decimal128.Num{}, errDigits
 	}
 	out := decimal128.FromBigInt(v)
