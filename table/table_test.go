@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lakectl/lakectl/format"
+	bloomfilter "github.com/lakectl/lakectl/format/bloom"
 	"github.com/lakectl/lakectl/format/filename"
 	"github.com/lakectl/lakectl/format/properties"
 	"github.com/lakectl/lakectl/index"
@@ -608,5 +609,71 @@ func TestEveryWriteOfACommitBroken(t *testing.T) {
 				t.Errorf("v%d %s: only %d writes were broken", version, mode, broken)
 			}
 		}
+	}
+}
+
+// A writer that stalls past its lease, while another one takes the table over, rolls it back and commits, must not
+// complete: neither its rows nor its files may show.
+func TestStalledWriterCannotComplete(t *testing.T) {
+	ctx := context.Background()
+	rec := &recorder{Store: mem.New()}
+	stalled := create(t, rec, orders(9), table.Options{Parallelism: 1})
+	mustCommit(t, stalled, bloom(), row{id: "a", part: "p", ts: 1})
+	rec.hook = func(key string) {
+		if !strings.Contains(key, ".marker.") {
+			return
+		}
+		rec.hook = nil
+		other, err := table.Open(ctx, rec.Store, "lake/orders", table.Options{Now: func() time.Time { return time.Now().Add(10 * time.Minute) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustCommit(t, other, bloom(), row{id: "b", part: "p", ts: 1, name: "other"})
+	}
+	if _, err := commit(stalled, bloom(), row{id: "b", part: "p", ts: 2, name: "stalled"}); !errors.Is(err, table.ErrFenced) {
+		t.Fatalf("commit of the stalled writer: %v; want ErrFenced", err)
+	}
+	if diff := cmp.Diff(map[string]string{"p/a": "1,", "p/b": "1,other"}, contents(t, stalled)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// format/proof C2: without a bloom filter Spark's upsert fails, with a wrong one or wrong bounds it makes duplicates.
+func TestFootersHoldEveryKey(t *testing.T) {
+	ctx := context.Background()
+	tb := create(t, mem.New(), orders(9), table.Options{})
+	l := bloom()
+	mustCommit(t, tb, l, row{id: "b", part: "p", ts: 1}, row{id: "ключ", part: "p", ts: 1})
+	mustCommit(t, tb, l, row{id: "a", part: "p", ts: 1}, row{id: "z€", part: "p", ts: 1}, row{id: "b", part: "p", ts: 2})
+	s, err := tb.Snapshot(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices, err := s.Slices(ctx, "p")
+	if err != nil || len(slices) != 1 {
+		t.Fatalf("%d file slices, %v", len(slices), err)
+	}
+	f, err := s.OpenBase(ctx, slices[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _ := f.KeyValue("org.apache.hudi.bloomfilter")
+	code, _ := f.KeyValue("hoodie_bloom_filter_type_code")
+	filter, err := bloomfilter.Parse(text, code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"a", "b", "ключ", "z€"} {
+		if !filter.Has([]byte(key)) {
+			t.Errorf("the bloom filter lacks %q", key)
+		}
+	}
+	if filter.Has([]byte("never written")) {
+		t.Error("the bloom filter says yes to everything")
+	}
+	lo, _ := f.KeyValue("hoodie_min_record_key")
+	hi, _ := f.KeyValue("hoodie_max_record_key")
+	if lo != "a" || hi != "ключ" {
+		t.Errorf("keys from %q to %q, want a to ключ", lo, hi)
 	}
 }

@@ -166,7 +166,7 @@ func (x *Txn) Commit(ctx context.Context, extra map[string]string) (CommitInfo, 
 		return CommitInfo{}, err
 	}
 	info.Elapsed = t.opts.Now().Sub(start)
-	t.opts.Log.Info("committed", "table", t.base, "instant", info.Instant.Requested, "inserted", info.Inserted, "updated", info.Updated,
+	t.opts.Log.Debug("committed", "table", t.base, "instant", info.Instant.Requested, "inserted", info.Inserted, "updated", info.Updated,
 		"deleted", info.Deleted, "stale", info.Stale, "files", info.Files, "bytes", info.BytesWritten, "elapsed", info.Elapsed)
 	if f := t.opts.Events.CommitDone; f != nil {
 		f(info)
@@ -316,7 +316,9 @@ func (c *commit) run(ctx context.Context) (CommitInfo, error) {
 	}
 	c.tidy(context.WithoutCancel(ctx))
 	c.info.Instant = done
-	c.info.Files = len(c.files)
+	for _, stats := range c.stats {
+		c.info.Files += len(stats)
+	}
 	return c.info, nil
 }
 
