@@ -303,7 +303,7 @@ func (c *column) integer(b []byte, t token, as *typ) (int64, error) {
 				return 0, err
 			}
 			d, err := n.rescale(19, 0)
-			if err != nil || d.BigInt().IsInt64() == false {
+			if err != nil || !d.BigInt().IsInt64() {
 				return 0, errRange
 			}
 			return d.BigInt().Int64(), nil
