@@ -19,7 +19,7 @@ class Report:
             wrong = f()
         except Exception as e:
             wrong = "".join(traceback.format_exception_only(e)).strip()
-            if not isinstance(e, RuntimeError):
+            if not isinstance(e, (RuntimeError, subprocess.TimeoutExpired)):
                 traceback.print_exc()
         if wrong:
             self.failed += 1
@@ -403,6 +403,16 @@ def golden(suite):
         c("a wrong line is seen", lambda: None if readers.compare_lines(bad, want, lambda r: r["id"]) else "compare_lines found no difference")
 
 
+def conformance(suite):
+    """The stores' conformance suite, against the gateway."""
+    suite.s3.bucket("conformance")
+    p = subprocess.run(["go", "test", "-count=1", "-v", "-run", "^TestServer$", "./storage/s3"], cwd=ROOT, capture_output=True, text=True, timeout=900,
+                       env=dict(os.environ, LAKECTL_S3_ENDPOINT=suite.s3.endpoint, LAKECTL_S3_BUCKET="conformance"))
+    if p.returncode:
+        return p.stdout[-2500:] + p.stderr[-500:]
+    return None if "--- PASS: TestServer" in p.stdout else "TestServer did not run:\n" + p.stdout[-500:]
+
+
 class Suite:
     pass
 
@@ -412,7 +422,7 @@ def main():
     ap.add_argument("binary")
     ap.add_argument("--kills", type=int, default=10)
     ap.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"))
-    ap.add_argument("--only", default="golden,9:s3,6:local,9:local,6:s3,kills", help="parts to run")
+    ap.add_argument("--only", default="conformance,golden,9:s3,6:local,9:local,6:s3,kills", help="parts to run")
     ap.add_argument("--rows", type=int, default=200_000)
     ap.add_argument("--keep", action="store_true", help="leave the tables and logs")
     a = ap.parse_args()
@@ -425,12 +435,14 @@ def main():
     try:
         s.s3 = services.S3(s.tmp)
         s.kafka = services.Kafka(s.tmp)
-        s.sparks = [services.Spark("1.2.0", s.tmp)]
-        if only != ["kills"]:
+        s.sparks = [services.Spark("1.2.0", s.tmp)] if only != ["conformance"] else []
+        if set(only) & {"golden"} or any(":" in o for o in only):
             s.sparks.append(services.Spark("0.15.0", s.tmp))
             s.trino = services.Trino(s.tmp, s.s3)
         for w in s.sparks:
             w.wait()
+        if "conformance" in only:
+            s.report.check("versitygw passes the stores' conformance suite", lambda: conformance(s))
         if "golden" in only:
             golden(s)
         small = max(a.rows // 10, 1)
