@@ -21,6 +21,7 @@ func (a *app) inspectCommand() *cobra.Command {
 		Use: "inspect", Short: "Show what is on disk: timeline, files, schema, properties",
 		Example: "  lakectl inspect timeline --path ./lake/orders\n  lakectl inspect files --path s3://lake/shop/orders --output json",
 	}
+	var subs []*cobra.Command
 	add := func(use, short string, show func(context.Context, location, *table.Table) error) {
 		var s selector
 		sub := &cobra.Command{
@@ -34,13 +35,13 @@ func (a *app) inspectCommand() *cobra.Command {
 			},
 		}
 		s.flags(sub)
-		c.AddCommand(sub)
+		subs = append(subs, sub)
 	}
 	add("timeline", "The active timeline, oldest instant first", a.inspectTimeline)
 	add("files", "The newest file slice of every file group", a.inspectFiles)
 	add("schema", "The columns of the newest snapshot", a.inspectSchema)
 	add("properties", "hoodie.properties", a.inspectProperties)
-	return c
+	return group(c, subs...)
 }
 
 type instantInfo struct {

@@ -111,7 +111,6 @@ cannot read; 70 a bug of lakectl; 130 interrupted.`,
 		Example:           "  lakectl demo\n  lakectl ingest -c lake.yaml --until-caught-up\n  lakectl read --path s3://lake/shop/orders --limit 10",
 		SilenceUsage:      true,
 		SilenceErrors:     true,
-		Args:              cobra.NoArgs,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return a.setUp() },
 	}
 	f := c.PersistentFlags()
@@ -121,6 +120,23 @@ cannot read; 70 a bug of lakectl; 130 interrupted.`,
 	c.CompletionOptions.HiddenDefaultCmd = true
 	c.AddCommand(a.ingestCommand(), a.readCommand(), a.inspectCommand(), a.viewCommand(), a.auditCommand(),
 		a.validateCommand(), a.configCommand(), a.demoCommand(), a.versionCommand())
+	return c
+}
+
+// group makes a command that only holds others: alone it shows its help, and what is not one of them is wrong usage.
+func group(c *cobra.Command, subs ...*cobra.Command) *cobra.Command {
+	c.AddCommand(subs...)
+	c.Args = cobra.ArbitraryArgs
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return c.Help()
+		}
+		var names []string
+		for _, s := range c.Commands() {
+			names = append(names, s.Name())
+		}
+		return usage("%s %s: expected %s", c.CommandPath(), args[0], strings.Join(names, ", "))
+	}
 	return c
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 
@@ -48,7 +49,11 @@ func (a *app) configCommand() *cobra.Command {
 				return err
 			}
 			return a.answer(f, func(w io.Writer) error {
-				out, err := yaml.Marshal(f)
+				j, err := json.Marshal(f) // the form that leaves out what is not set
+				if err != nil {
+					return err
+				}
+				out, err := yaml.JSONToYAML(j)
 				if err != nil {
 					return err
 				}
@@ -58,7 +63,5 @@ func (a *app) configCommand() *cobra.Command {
 		},
 	}
 	configFlag(show, &path)
-	c := &cobra.Command{Use: "config", Short: "Show the configuration", Example: "  lakectl config show -c lake.yaml"}
-	c.AddCommand(show)
-	return c
+	return group(&cobra.Command{Use: "config", Short: "Show the configuration", Example: "  lakectl config show -c lake.yaml"}, show)
 }

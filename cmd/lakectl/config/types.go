@@ -8,8 +8,8 @@ type File struct {
 	StateDir        string             `yaml:"state_dir" json:"state_dir"`
 	Memory          Size               `yaml:"memory" json:"memory"`
 	ShutdownTimeout Duration           `yaml:"shutdown_timeout" json:"shutdown_timeout"`
-	Metrics         Metrics            `yaml:"metrics" json:"metrics"`
-	Storage         Storage            `yaml:"storage" json:"storage"`
+	Metrics         Metrics            `yaml:"metrics" json:"metrics,omitzero"`
+	Storage         Storage            `yaml:"storage" json:"storage,omitzero"`
 	Catalogs        map[string]Catalog `yaml:"catalogs" json:"catalogs,omitempty"`
 	Sources         map[string]Source  `yaml:"sources" json:"sources"`
 	Tables          []Table            `yaml:"tables" json:"tables"`
@@ -46,7 +46,7 @@ type Source struct {
 	Group          string         `yaml:"group" json:"group,omitempty"`
 	TLS            *TLS           `yaml:"tls" json:"tls,omitempty"`
 	SASL           *SASL          `yaml:"sasl" json:"sasl,omitempty"`
-	SchemaRegistry SchemaRegistry `yaml:"schema_registry" json:"schema_registry"`
+	SchemaRegistry SchemaRegistry `yaml:"schema_registry" json:"schema_registry,omitzero"`
 	Start          string         `yaml:"start" json:"start,omitempty"`
 	OnLostOffsets  string         `yaml:"on_lost_offsets" json:"on_lost_offsets,omitempty"`
 	Paths          []string       `yaml:"paths" json:"paths,omitempty"`
