@@ -25,7 +25,6 @@ import (
 	"github.com/lakectl/lakectl/internal/budget"
 	"github.com/lakectl/lakectl/storage/trace"
 	"github.com/lakectl/lakectl/table"
-	"github.com/lakectl/lakectl/table/record"
 	"github.com/lakectl/lakectl/table/timeline"
 )
 
@@ -287,15 +286,10 @@ func decoderOf(ctx context.Context, t *table.Table, c config.Table) (ingest.Deco
 		return nil, err
 	}
 	p := t.Properties()
-	o := decode.Options{
-		Format: c.From.Format, Key: c.Key, Ordering: c.Ordering, Columns: c.Schema.Columns, Evolve: c.Schema.Evolve,
-		HiveStyle: p["hoodie.datasource.write.hive_style_partitioning"] == "true",
-		URLEncode: p["hoodie.datasource.write.partitionpath.urlencode"] == "true",
-		Complex:   p["hoodie.table.keygenerator.type"] == "COMPLEX" || strings.HasSuffix(p["hoodie.table.keygenerator.class"], "ComplexKeyGenerator"),
-	}
-	for _, f := range c.PartitionBy {
-		o.Partition = append(o.Partition, record.PartitionField{Field: f.Field, Format: f.Format})
-	}
+	o := c.Decoder()
+	o.HiveStyle = p["hoodie.datasource.write.hive_style_partitioning"] == "true"
+	o.URLEncode = p["hoodie.datasource.write.partitionpath.urlencode"] == "true"
+	o.Complex = p["hoodie.table.keygenerator.type"] == "COMPLEX" || strings.HasSuffix(p["hoodie.table.keygenerator.class"], "ComplexKeyGenerator")
 	if s := snap.Schema(); s != nil && s.NumFields() > 0 {
 		o.Base = s
 	}

@@ -90,6 +90,8 @@ func TestProblems(t *testing.T) {
 		{"not a list", "key: [order_id]", "key: order_id", "tables[0].key: expected a list"},
 		{"no key", "    key: [order_id]\n", "", "lake.yaml:14:5: tables[0].key: missing"},
 		{"syntax", "tables:", "tables: [", "not YAML"},
+		{"column type", "decimal(12,2)", "decimal(12", "tables[0].schema: "},
+		{"topic expression", "shop.public.orders", "/shop[/", "tables[0].from.topics[0]: /shop[/ is not a /regular expression/"},
 		{"scheme", "s3://lake", "hdfs://lake", "hdfs:// is not supported"},
 	}
 	for _, tt := range tests {

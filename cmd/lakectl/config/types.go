@@ -80,9 +80,9 @@ type Table struct {
 	Version             int         `yaml:"version" json:"version"`
 	VersionDefaulted    bool        `yaml:"-" json:"-"` // the file says nothing of it: an existing table of any version will do
 	Key                 []string    `yaml:"key" json:"key"`
-	PartitionBy         []Partition `yaml:"partition_by" json:"partition_by"`
+	PartitionBy         []Partition `yaml:"partition_by" json:"partition_by,omitempty"`
 	HiveStylePartitions bool        `yaml:"hive_style_partitions" json:"hive_style_partitions"`
-	Ordering            []string    `yaml:"ordering" json:"ordering"`
+	Ordering            []string    `yaml:"ordering" json:"ordering,omitempty"`
 	Merge               string      `yaml:"merge" json:"merge"`
 	Index               Index       `yaml:"index" json:"index"`
 	From                From        `yaml:"from" json:"from"`
@@ -110,16 +110,18 @@ type Index struct {
 
 // From names the source, the topics and what the messages are.
 type From struct {
-	Source  string   `yaml:"source" json:"source"`
-	Topics  []string `yaml:"topics" json:"topics"`
-	Format  string   `yaml:"format" json:"format"`
-	OnError string   `yaml:"on_error" json:"on_error"`
+	Source     string   `yaml:"source" json:"source"`
+	Topics     []string `yaml:"topics" json:"topics,omitempty"`
+	Format     string   `yaml:"format" json:"format"`
+	OnError    string   `yaml:"on_error" json:"on_error"`
+	OnTruncate string   `yaml:"on_truncate" json:"on_truncate"`
 }
 
 // Schema declares types where messages carry none, and what may change while running.
 type Schema struct {
-	Columns map[string]string `yaml:"columns" json:"columns,omitempty"`
-	Evolve  []string          `yaml:"evolve" json:"evolve"`
+	Columns  map[string]string `yaml:"columns" json:"columns,omitempty"`
+	Metadata map[string]string `yaml:"metadata" json:"metadata,omitempty"`
+	Evolve   []string          `yaml:"evolve" json:"evolve"`
 }
 
 // Commit says when a commit is made: at whichever limit comes first.

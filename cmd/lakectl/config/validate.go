@@ -5,12 +5,16 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/lakectl/lakectl/ingest/decode"
+	"github.com/lakectl/lakectl/table/record"
 )
 
 // Load reads and checks the file. The error joins a Problem for each thing that is wrong with it.
@@ -67,6 +71,7 @@ func (f *File) setDefaults() {
 		def(&t.Index.Type, "bloom")
 		def(&t.Index.Scope, "partition")
 		def(&t.From.OnError, "fail")
+		def(&t.From.OnTruncate, "fail")
 		if t.Schema.Evolve == nil {
 			t.Schema.Evolve = []string{"add", "widen", "nullable"}
 		}
@@ -251,6 +256,19 @@ func (d *decoder) checkTable(p string, t Table, f *File) {
 			[]string{"debezium-avro", "canal-json", "maxwell-json", "avro", "protobuf"})
 	}
 	d.oneOf(p+".from.on_error", t.From.OnError, []string{"fail"}, []string{"quarantine"})
+	d.oneOf(p+".from.on_truncate", t.From.OnTruncate, []string{"fail", "ignore"}, nil)
+	for i, topic := range t.From.Topics {
+		if re, ok := strings.CutPrefix(topic, "/"); ok {
+			if _, err := regexp.Compile(strings.TrimSuffix(re, "/")); err != nil || !strings.HasSuffix(re, "/") {
+				d.badf(fmt.Sprintf("%s.from.topics[%d]", p, i), "%s is not a /regular expression/", topic)
+			}
+		}
+	}
+	if len(d.problems) == 0 { // what else there is to say of types and columns, the decoder says
+		if _, err := decode.New(t.Decoder()); err != nil {
+			d.badf(p+".schema", "%s", err)
+		}
+	}
 	for i, e := range t.Schema.Evolve {
 		d.oneOf(fmt.Sprintf("%s.schema.evolve[%d]", p, i), e, []string{"add", "widen", "nullable"}, nil)
 	}
@@ -272,6 +290,18 @@ func (d *decoder) checkTable(p string, t Table, f *File) {
 	}
 	d.later(p+".sync", "catalog sync is")
 	d.later(p+".bootstrap", "bootstrap is")
+}
+
+// Decoder returns what the table's messages are and become, as far as the configuration says it.
+func (t *Table) Decoder() decode.Options {
+	o := decode.Options{
+		Format: t.From.Format, Key: t.Key, HiveStyle: t.HiveStylePartitions, Ordering: t.Ordering,
+		Columns: t.Schema.Columns, Metadata: t.Schema.Metadata, Evolve: t.Schema.Evolve, OnTruncate: t.From.OnTruncate,
+	}
+	for _, f := range t.PartitionBy {
+		o.Partition = append(o.Partition, record.PartitionField{Field: f.Field, Format: f.Format})
+	}
+	return o
 }
 
 func sortedKeys[V any](m map[string]V) []string {
