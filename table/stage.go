@@ -21,8 +21,8 @@ type changes struct {
 	stale int64 // changes that lost against another change of the same key
 }
 
-// stored is what is compared and patched when a change meets the row that the table holds.
-type ordering []int // columns of the rows, most significant first; empty: arrival order
+// ordering is the columns that order the changes of a key, most significant first; empty: arrival order.
+type ordering []int
 
 // concat joins batches under one schema; a column that a batch lacks is null in its rows.
 func concat(batches []record.Batch, s *arrow.Schema) (record.Batch, error) {
@@ -137,7 +137,6 @@ func collapse(b record.Batch, by ordering) (changes, error) {
 	type id struct{ partition, key string }
 	last := make(map[id]int32, n)
 	winner := make([]int32, 0, n) // in order of first arrival, so that output is deterministic
-	slot := make([]int32, 0, n)
 	order := comparer(b.Rows, b.Rows, by)
 	before := make(map[int32]int32) // winner row -> the row that it beat, where values are to be found
 	keeps := anyKept(b)
@@ -148,11 +147,10 @@ func collapse(b record.Batch, by ordering) (changes, error) {
 		if !seen {
 			last[k] = int32(len(winner))
 			winner = append(winner, int32(i))
-			slot = append(slot, int32(i))
 			continue
 		}
 		w := winner[s]
-		if wins(order, b, i, int(w)) {
+		if order == nil || order(i, int(w)) >= 0 {
 			winner[s] = int32(i)
 			if keeps {
 				before[int32(i)] = w
@@ -215,17 +213,8 @@ func anyKept(b record.Batch) bool {
 	return false
 }
 
-// wins reports whether row i, which arrived after row w, replaces it. A delete without an ordering value is
-// unconditional, as in Hudi (its default ordering value means commit time).
-func wins(order func(i, j int) int, b record.Batch, i, w int) bool {
-	if order == nil {
-		return true
-	}
-	return order(i, w) >= 0
-}
-
-// comparer orders row i of a against row j of b by the ordering columns; nil when there are none. A null is less than
-// every value, save that a null never loses on its own: it stands for arrival order.
+// comparer orders row i of a against row j of b by the ordering columns; nil when there are none. A null stands for
+// arrival order: it equals every value, so that a delete without an event time always takes its row away, as in Hudi.
 func comparer(a, b arrow.RecordBatch, by ordering) func(i, j int) int {
 	if len(by) == 0 {
 		return nil
