@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -33,6 +34,15 @@ func TestScripts(t *testing.T) {
 				if code != args[0] {
 					ts.Fatalf("exit code %s, want %s", code, args[0])
 				}
+			},
+			"await": func(ts *testscript.TestScript, _ bool, args []string) { // await FILE: it appears within a minute
+				for range 600 {
+					if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+						return
+					}
+					time.Sleep(100 * time.Millisecond)
+				}
+				ts.Fatalf("%s did not appear", args[0])
 			},
 		},
 		Setup: func(e *testscript.Env) error {
