@@ -170,6 +170,15 @@ func (f *Filter) Bytes() []byte {
 // Text is Bytes in Base64, as footers hold it.
 func (f *Filter) Text() string { return base64.StdEncoding.EncodeToString(f.Bytes()) }
 
+// TextLen is the length of Text.
+func (f *Filter) TextLen() int {
+	n := len(f.rows) * (simpleBytes + (f.bits+7)/8)
+	if f.dynamic {
+		n += simpleBytes + 12
+	}
+	return base64.StdEncoding.EncodedLen(n)
+}
+
 // Parse reads what a footer holds: the Base64 text and the type code, which is empty for SIMPLE.
 func Parse(text, typeCode string) (*Filter, error) {
 	b, err := base64.StdEncoding.DecodeString(text)
