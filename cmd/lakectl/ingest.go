@@ -130,6 +130,11 @@ func (j *ingestion) startBrokers(ctx context.Context) (map[string]*embedded.Brok
 
 func (j *ingestion) table(ctx context.Context, c config.Table, brokers map[string]*embedded.Broker, buffers *budget.Budget, m *metrics) (err error) {
 	log := j.log.With("table", c.Name)
+	src, err := j.source(ctx, c, brokers, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
 	at, err := locate(ctx, c.Path, j.file.Storage.S3)
 	if err != nil {
 		return err
@@ -149,11 +154,6 @@ func (j *ingestion) table(ctx context.Context, c config.Table, brokers map[strin
 	if err != nil {
 		return err
 	}
-	src, err := j.source(ctx, c, brokers, log)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, src.Close()) }()
 
 	m.ready(c.Name)
 	last := calls.Counts()
