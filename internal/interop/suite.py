@@ -306,7 +306,7 @@ def kills(suite, n, seed):
     suite.kafka.create_topic(topic, shop.PARTITIONS)
     disk = f"{suite.s3.root}/lake/{name}"
     l = Lakectl(suite.binary, suite.tmp, name, suite.kafka, suite.s3, f"s3://lake/{name}", 9, {"type": "bloom"}, sh.declared(), topic,
-                lease="2s", commit={"interval": "300ms", "max_records": 5000})
+                lease="5s", commit={"interval": "300ms", "max_records": 5000})
     seen = {"before any commit": 0, "during a commit": 0, "between commits": 0, "exit 5 met": 0}
     stop = threading.Event()
 
