@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/spf13/cobra"
 
 	"github.com/lakectl/lakectl/cmd/lakectl/render"
@@ -318,5 +319,5 @@ func project(r arrow.RecordBatch, s *arrow.Schema) arrow.RecordBatch {
 		}
 		cols[i], fields[i] = r.Column(at[0]), r.Schema().Field(at[0])
 	}
-	return newRecord(fields, cols, r.NumRows())
+	return array.NewRecordBatch(arrow.NewSchema(fields, nil), cols, r.NumRows())
 }

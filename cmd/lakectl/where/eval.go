@@ -42,7 +42,7 @@ type literal struct {
 func numberOperand(t tok, s string) (operand, error) {
 	l := literal{kind: litNumber, s: s, at: t}
 	var err error
-	if l.f, err = strconv.ParseFloat(s, 64); err != nil && math.IsInf(l.f, 0) == false {
+	if l.f, err = strconv.ParseFloat(s, 64); err != nil && !math.IsInf(l.f, 0) {
 		return operand{}, &SyntaxError{t.pos, s, "not a number"}
 	}
 	if l.i, err = strconv.ParseInt(s, 10, 64); err == nil {
