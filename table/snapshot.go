@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/lakectl/lakectl/format"
+	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/format/parquet"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table/fsview"
@@ -28,6 +29,8 @@ type Snapshot struct {
 	st     *state
 	view   *fsview.View
 	schema *arrow.Schema
+
+	evolved *evolved // nil: columns go by their names
 }
 
 // Snapshot returns the table as of its newest completed commit.
@@ -87,9 +90,9 @@ func (t *Table) replaced(ctx context.Context, s *state, at timeline.Time) (map[f
 	return out, nil
 }
 
-// schemaAt resolves the table's schema as TableSchemaResolver does: the newest commit that carries one, else what the
-// table was created with, else the newest base file's own.
-func (t *Table) schemaAt(ctx context.Context, s *state, snap *Snapshot, at timeline.Time) (*arrow.Schema, error) {
+// schemaCommit returns the newest completed commit that carries the table's schema and when it was requested; nil: none
+// does.
+func (t *Table) schemaCommit(ctx context.Context, s *state, at timeline.Time) (*action.CommitMetadata, timeline.Time, error) {
 	all := s.tl.Completed().Instants
 	for i := len(all) - 1; i >= 0; i-- {
 		in := all[i]
@@ -98,19 +101,37 @@ func (t *Table) schemaAt(ctx context.Context, s *state, snap *Snapshot, at timel
 		}
 		m, err := t.commit(ctx, s, in)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		switch m.OperationType {
 		case "CLUSTER", "COMPACT", "INDEX", "LOG_COMPACT":
 			continue
 		}
-		if text := m.ExtraMetadata["schema"]; text != "" {
-			sc, err := schema.FromAvro(text)
-			if err != nil {
-				return nil, fmt.Errorf("schema of commit %s: %w", in.Requested, err)
-			}
-			return schema.WithoutMeta(sc), nil
+		if m.ExtraMetadata["schema"] != "" {
+			return m, in.Requested, nil
 		}
+	}
+	return nil, "", nil
+}
+
+// schemaAt resolves the table's schema as TableSchemaResolver does: the newest commit that carries one, else what the
+// table was created with, else the newest base file's own.
+func (t *Table) schemaAt(ctx context.Context, s *state, snap *Snapshot, at timeline.Time) (*arrow.Schema, error) {
+	m, requested, err := t.schemaCommit(ctx, s, at)
+	if err != nil {
+		return nil, err
+	}
+	if m != nil {
+		sc, err := schema.FromAvro(m.ExtraMetadata["schema"])
+		if err != nil {
+			return nil, fmt.Errorf("schema of commit %s: %w", requested, err)
+		}
+		if text := m.ExtraMetadata[latestSchema]; text != "" {
+			if snap.evolved, err = t.evolved(ctx, s, text); err != nil {
+				return nil, fmt.Errorf("schema of commit %s: %w", requested, err)
+			}
+		}
+		return schema.WithoutMeta(sc), nil
 	}
 	if text := s.props["hoodie.table.create.schema"]; text != "" {
 		sc, err := schema.FromAvro(text)
@@ -193,7 +214,7 @@ func (s *Snapshot) Scan(ctx context.Context, o ScanOptions) iter.Seq2[arrow.Reco
 				continue
 			}
 			if len(sl.Logs) > 0 {
-				yield(nil, fmt.Errorf("%w: file group %s of %s has log files; lakectl reads copy-on-write tables", format.ErrUnsupported, sl.Group.FileID, s.t.base))
+				yield(nil, fmt.Errorf("%w: file group %s of %s has log files (%s); lakectl reads copy-on-write tables", format.ErrUnsupported, sl.Group.FileID, s.t.base, sl.Logs[0].Key))
 				return
 			}
 			f, err := s.OpenBase(ctx, sl)
@@ -201,12 +222,17 @@ func (s *Snapshot) Scan(ctx context.Context, o ScanOptions) iter.Seq2[arrow.Reco
 				yield(nil, err)
 				return
 			}
+			of, err := s.evolved.columnsOf(sl.BaseInstant)
+			if err != nil {
+				yield(nil, fmt.Errorf("base file %s: %w", sl.Base.Key, err))
+				return
+			}
 			for rg := range f.RowGroups() {
 				if err := ctx.Err(); err != nil {
 					yield(nil, err)
 					return
 				}
-				rows, err := f.Read(rg, want)
+				rows, err := of.read(f, rg, want)
 				if err != nil {
 					yield(nil, fmt.Errorf("base file %s: %w", sl.Base.Key, err))
 					return

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lakectl/lakectl/format"
 	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/format/filename"
 	"github.com/lakectl/lakectl/storage"
@@ -62,6 +63,13 @@ func (t *Table) prepare(ctx context.Context) error {
 	}
 	if err := writable(s.props); err != nil { // an engine may have upgraded the table meanwhile
 		return fmt.Errorf("table %s: %w", t.base, err)
+	}
+	m, _, err := t.schemaCommit(ctx, s, "")
+	if err != nil {
+		return err
+	}
+	if m != nil && m.ExtraMetadata[latestSchema] != "" {
+		return fmt.Errorf("table %s: %w: read-only: its columns have ids (schema-on-read evolution), which lakectl would lose", t.base, format.ErrUnsupported)
 	}
 	return t.recover(ctx, s)
 }
