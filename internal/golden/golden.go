@@ -98,6 +98,16 @@ type Manifest struct {
 	Properties   map[string]string `json:"hoodie_properties"`
 	// Timeline holds every file of the active timeline: requested time, completion time or null, action, state.
 	Timeline [][4]*string `json:"timeline"`
+	Steps    []Step       `json:"steps"`
+}
+
+// Step is one thing that was done to the table, in order.
+type Step struct {
+	Op string `json:"op"`
+	// Instants are the files that the step added to the timeline, in the form of Manifest.Timeline.
+	Instants [][4]*string `json:"instants"`
+	// Expected holds the number of rows of each expectation that was taken after the step, by file name.
+	Expected map[string]int `json:"expected"`
 }
 
 // ReadManifest reads manifest.json of a table's expectations.

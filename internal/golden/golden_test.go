@@ -1,0 +1,425 @@
+package golden_test
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/lakectl/lakectl/cmd/lakectl/render"
+	"github.com/lakectl/lakectl/format"
+	"github.com/lakectl/lakectl/internal/golden"
+	"github.com/lakectl/lakectl/storage"
+	"github.com/lakectl/lakectl/storage/mem"
+	"github.com/lakectl/lakectl/table"
+	"github.com/lakectl/lakectl/table/timeline"
+)
+
+const (
+	recordKey     = "_hoodie_record_key"
+	partitionPath = "_hoodie_partition_path"
+	fileName      = "_hoodie_file_name"
+)
+
+// exception is a column in which an engine showed something else than what the table holds.
+type exception struct {
+	column string
+	right  func(want, got any, expected row) bool // whether got is right all the same
+}
+
+// Spark takes a partition column's value from the path. Where that is not the value that was written, lakectl shows
+// what was written, as the base file holds it; these are all the tables in which the two differ.
+var exceptions = map[string]exception{
+	"v6/cow_multifg":      {"part", emptyPartition},
+	"v9/cow_multifg":      {"part", emptyPartition},
+	"v6/mdt_cow":          {"part", keptPartition},
+	"v8/mdt_cow":          {"part", keptPartition},
+	"v9/mdt_cow":          {"part", keptPartition},
+	"v6/keygen_timestamp": {"ems", formattedPartition},
+	"v8/keygen_timestamp": {"ems", partitionAsText},
+	"v9/keygen_timestamp": {"ems", partitionAsText},
+}
+
+// emptyPartition: null and the empty string share the folder of no value, so Spark reads both as null.
+func emptyPartition(want, got any, expected row) bool {
+	return want == nil && got == "" && expected[partitionPath] == "__HIVE_DEFAULT_PARTITION__"
+}
+
+// keptPartition: an update that names another partition changes the column and leaves the row where it is, as the
+// record index finds keys in all partitions and hoodie.record.index.update.partition.path is off.
+func keptPartition(want, got any, expected row) bool {
+	moved := map[any]string{"id-0007": "p2", "id-0011": "p0"}
+	return want == expected[partitionPath] && got == moved[expected[recordKey]]
+}
+
+// formattedPartition: Hudi 0.15 shows the path that the timestamp key generator made of the column, not the column.
+func formattedPartition(want, got any, expected row) bool {
+	_, number := got.(json.Number)
+	return want == expected[partitionPath] && number
+}
+
+// partitionAsText: Hudi 1.x shows the column's value, but turns the column into text, as the path is.
+func partitionAsText(want, got any, _ row) bool {
+	n, number := got.(json.Number)
+	return number && want == n.String()
+}
+
+type fixture struct {
+	name      string
+	files     map[string][]byte
+	expected  map[string][]byte
+	manifest  golden.Manifest
+	tolerated int // values that an exception let pass
+}
+
+func load(t *testing.T, name string) *fixture {
+	f := &fixture{name: name, files: golden.Files(t, name), expected: golden.Expected(t, name)}
+	f.manifest = golden.ReadManifest(t, f.expected)
+	return f
+}
+
+func (f *fixture) copyOnWrite() bool {
+	return f.manifest.Properties["hoodie.table.type"] == "COPY_ON_WRITE"
+}
+
+// open puts the table into a store of its own.
+func (f *fixture) open(t *testing.T) *table.Table {
+	t.Helper()
+	ctx := context.Background()
+	s := mem.New()
+	for key, b := range f.files {
+		if _, err := s.Put(ctx, "t/"+key, b, storage.Cond{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tb, err := table.Open(ctx, s, "t", table.Options{})
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := tb.Close(ctx); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return tb
+}
+
+// A row is a line of canonical JSON, parsed; numbers stay text, so that none is rounded.
+type row = map[string]any
+
+func parse(t *testing.T, lines []byte) []row {
+	t.Helper()
+	d := json.NewDecoder(bytes.NewReader(lines))
+	d.UseNumber()
+	var out []row
+	for {
+		var r row
+		if err := d.Decode(&r); errors.Is(err, io.EOF) {
+			return out
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, r)
+	}
+}
+
+// sorted orders rows by record key, then partition path. Rows that share both, as bulk inserts leave them, and rows of
+// tables without meta columns are ordered by all they hold: what order they come in says nothing.
+func sorted(rows []row) []row {
+	text := func(r row, k string) string { s, _ := r[k].(string); return s }
+	slices.SortFunc(rows, func(a, b row) int {
+		if c := cmp.Or(cmp.Compare(text(a, recordKey), text(b, recordKey)), cmp.Compare(text(a, partitionPath), text(b, partitionPath))); c != 0 {
+			return c
+		}
+		x, _ := json.Marshal(a)
+		y, _ := json.Marshal(b)
+		return bytes.Compare(x, y)
+	})
+	return rows
+}
+
+// read returns what a scan of the snapshot shows, as lakectl read prints it. A table without meta columns is asked for
+// none, as its expectations hold none.
+func read(t *testing.T, s *table.Snapshot) ([]row, error) {
+	t.Helper()
+	var out bytes.Buffer
+	var w render.Writer
+	meta := s.Properties()["hoodie.populate.meta.fields"] != "false"
+	for b, err := range s.Scan(context.Background(), table.ScanOptions{Meta: meta}) {
+		if err != nil {
+			return nil, err
+		}
+		if w == nil {
+			if w, err = render.New("jsonl", &out, b.Schema()); err != nil {
+				return nil, err
+			}
+		}
+		err = w.Write(b)
+		b.Release()
+		if err != nil {
+			return nil, err
+		}
+	}
+	if w != nil {
+		if err := w.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return sorted(parse(t, out.Bytes())), nil
+}
+
+// compare reports in how many rows each column differs, and the first value of each that does.
+func (f *fixture) compare(t *testing.T, what string, want, got []row) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Errorf("%s: %d rows, want %d", what, len(got), len(want))
+		return
+	}
+	differs := map[string]int{}
+	first := ""
+	for i, w := range want {
+		g := got[i]
+		columns := maps.Clone(w)
+		maps.Copy(columns, g)
+		for c := range columns {
+			wv, expected := w[c]
+			gv, shown := g[c]
+			if expected == shown && gocmp.Equal(wv, gv) {
+				continue
+			}
+			if e := exceptions[f.name]; expected && shown && e.column == c && e.right(wv, gv, w) {
+				f.tolerated++
+				continue
+			}
+			if differs[c]++; differs[c] == 1 {
+				first += fmt.Sprintf("\n  row %v, column %s: got %#v (shown: %t), want %#v (expected: %t)", w[recordKey], c, gv, shown, wv, expected)
+			}
+		}
+	}
+	if len(differs) > 0 {
+		t.Errorf("%s: rows that differ, by column: %v; the first of each:%s", what, differs, first)
+	}
+}
+
+// TestCopyOnWrite reads every copy-on-write table, as it is and as it was, and expects what the engine that wrote it
+// read.
+func TestCopyOnWrite(t *testing.T) {
+	seen := 0
+	for _, name := range golden.Names(t) {
+		f := load(t, name)
+		if !f.copyOnWrite() {
+			continue
+		}
+		seen++
+		t.Run(name, func(t *testing.T) {
+			tb := f.open(t)
+			last := ""
+			for file := range f.expected {
+				if strings.HasSuffix(file, "_snapshot.jsonl") {
+					last = max(last, file)
+				}
+			}
+			if last == "" {
+				t.Fatal("no snapshot is expected of the table")
+			}
+			s, err := tb.Snapshot(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.expect(t, s, last, "now")
+			f.steps(t, tb)
+			for _, file := range slices.Sorted(maps.Keys(f.expected)) {
+				if at, ok := strings.CutPrefix(file, "asof_"); ok {
+					f.expectAt(t, tb, timeline.Time(strings.TrimSuffix(at, ".jsonl")), file)
+				}
+			}
+			if _, ok := exceptions[name]; ok && f.tolerated == 0 {
+				t.Error("the table needs no exception: remove it")
+			}
+		})
+	}
+	if seen < 60 {
+		t.Errorf("%d copy-on-write tables seen: where are the others?", seen)
+	}
+}
+
+func (f *fixture) expect(t *testing.T, s *table.Snapshot, file, what string) {
+	t.Helper()
+	got, err := read(t, s)
+	if err != nil {
+		t.Errorf("%s (%s): %v", what, file, err)
+		return
+	}
+	f.compare(t, what+" ("+file+")", sorted(parse(t, f.expected[file])), got)
+}
+
+func (f *fixture) expectAt(t *testing.T, tb *table.Table, at timeline.Time, file string) {
+	t.Helper()
+	s, err := tb.SnapshotAt(t.Context(), at)
+	if err != nil {
+		t.Errorf("as of %s: %v", at, err)
+		return
+	}
+	f.expect(t, s, file, "as of "+string(at))
+}
+
+// steps reads the table as of what each step left, as far as that can still be read.
+func (f *fixture) steps(t *testing.T, tb *table.Table) {
+	t.Helper()
+	var at timeline.Time
+	for i, step := range f.manifest.Steps {
+		for _, in := range step.Instants {
+			if *in[3] == "completed" && timeline.Action(*in[2]).Writes() {
+				at = max(at, timeline.Time(*in[0]))
+			}
+		}
+		for file := range step.Expected {
+			if !strings.HasSuffix(file, "_snapshot.jsonl") || at == "" {
+				continue
+			}
+			if why := f.gone(t, i, file); why != "" {
+				t.Logf("%s cannot be read as of %s: %s", file, at, why)
+				continue
+			}
+			f.expectAt(t, tb, at, file)
+		}
+	}
+}
+
+// gone says why what the table was after a step is gone, or "". What a later step rolled back, or whose files it
+// cleaned, is gone for every reader, as Hudi keeps no copy of deleted files. The files are those that the expected rows
+// name; that one is missing is an error unless the step or a later one deletes files.
+func (f *fixture) gone(t *testing.T, step int, file string) string {
+	t.Helper()
+	there := map[string]bool{}
+	for key := range f.files {
+		there[path.Base(key)] = true
+	}
+	missing := ""
+	for _, r := range parse(t, f.expected[file]) {
+		if name, _ := r[fileName].(string); name != "" && !there[name] {
+			missing = name
+			break
+		}
+	}
+	if missing == "" {
+		return ""
+	}
+	for _, later := range f.manifest.Steps[step:] {
+		for _, in := range later.Instants {
+			if a := timeline.Action(*in[2]); a == timeline.Clean || a == timeline.Rollback {
+				return fmt.Sprintf("%s is gone, and %s %s deleted files", missing, a, *in[0])
+			}
+		}
+	}
+	t.Errorf("%s: base file %s is not in the table, and no step cleans or rolls back", file, missing)
+	return "a file is missing"
+}
+
+// TestMergeOnRead: until log files are merged, a table that has some must not be read as if it had none.
+func TestMergeOnRead(t *testing.T) {
+	refused := 0
+	for _, name := range golden.Names(t) {
+		f := load(t, name)
+		if f.copyOnWrite() {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			s, err := f.open(t).Snapshot(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			partitions, err := s.Partitions(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var logs []string
+			for _, p := range partitions {
+				all, err := s.Slices(t.Context(), p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, sl := range all {
+					for _, l := range sl.Logs {
+						logs = append(logs, l.Key)
+					}
+				}
+			}
+			_, err = read(t, s)
+			if len(logs) == 0 {
+				if err != nil {
+					t.Errorf("no file slice has log files, but: %v", err)
+				}
+				return
+			}
+			refused++
+			if !errors.Is(err, format.ErrUnsupported) || !slices.ContainsFunc(logs, func(l string) bool { return strings.Contains(err.Error(), l) }) {
+				t.Errorf("got %v, want ErrUnsupported that names one of %v", err, logs)
+			}
+		})
+	}
+	if refused < 40 {
+		t.Errorf("%d tables with log files seen: where are the others?", refused)
+	}
+}
+
+// TestBegin opens every table for writing. Either lakectl can keep what the table promises, or it says why not.
+func TestBegin(t *testing.T) {
+	ctx := context.Background()
+	for _, name := range golden.Names(t) {
+		f := load(t, name)
+		t.Run(name, func(t *testing.T) {
+			x, err := f.open(t).Begin(ctx, timeline.Commit)
+			if err == nil {
+				if err := x.Abort(ctx); err != nil {
+					t.Error(err)
+				}
+			}
+			want := ""
+			switch p := f.manifest.Properties; {
+			case !f.copyOnWrite():
+				want = "hoodie.table.type=MERGE_ON_READ"
+			case p["hoodie.table.metadata.partitions"] != "":
+				want = "metadata table"
+			case p["hoodie.populate.meta.fields"] == "false":
+				want = "meta columns"
+			case p["hoodie.table.recordkey.fields"] == "" && p["hoodie.table.create.schema"] == "":
+				want = "record keys"
+			}
+			if want == "" {
+				if err != nil {
+					t.Errorf("got %v, want a transaction", err)
+				}
+				return
+			}
+			if !errors.Is(err, format.ErrUnsupported) || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want ErrUnsupported that names %s", err, want)
+			}
+		})
+	}
+}
+
+// TestBeginEvolved: a writer that goes by column names would undo what ALTER TABLE did to a schema with column ids.
+func TestBeginEvolved(t *testing.T) {
+	f := load(t, "v6/evolve_schema_on_read")
+	const file = ".hoodie/hoodie.properties"
+	without := bytes.Replace(f.files[file], []byte("hoodie.table.metadata.partitions=files\n"), nil, 1)
+	if len(without) == len(f.files[file]) {
+		t.Fatalf("%s names no metadata table:\n%s", file, without)
+	}
+	f.files[file] = without
+	_, err := f.open(t).Begin(context.Background(), timeline.Commit)
+	if !errors.Is(err, format.ErrUnsupported) || !strings.Contains(err.Error(), "schema-on-read") {
+		t.Errorf("got %v, want ErrUnsupported that names schema-on-read evolution", err)
+	}
+}
