@@ -12,6 +12,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
 
 	"github.com/lakectl/lakectl/format"
@@ -95,11 +96,59 @@ func (f *Filter) Add(key []byte) {
 	}
 	var mixed [64]uint32
 	h := mix(key, mixed[:0])
-	seed := uint32(0)
+	seed, mod := uint32(0), newModulus(f.bits)
 	for range f.hashes {
 		seed = h.hash(seed)
-		p := position(seed, f.bits)
+		p := mod.position(seed)
 		row[p>>3] |= 1 << (p & 7)
+	}
+}
+
+// AddAll adds the keys that stand behind one another in data, key i in [off[i], off[i+1]). The hashes of a key depend on
+// one another, so keys of the same length are hashed side by side, which a processor does at nearly the price of one.
+func (f *Filter) AddAll(off []int32, data []byte) {
+	const lanes = 4
+	const maxWords = 32
+	mod := newModulus(f.bits)
+	n := len(off) - 1
+	var h [lanes]keyHash
+	var mixed [lanes][maxWords]uint32
+	for i := 0; i < n; {
+		length := off[i+1] - off[i]
+		if i+lanes > n || length >= maxWords*4 || off[i+2]-off[i+1] != length || off[i+3]-off[i+2] != length || off[i+4]-off[i+3] != length ||
+			f.dynamic && f.current+lanes > f.perRow {
+			f.Add(data[off[i]:off[i+1]])
+			i++
+			continue
+		}
+		for k := range lanes {
+			h[k] = mix(data[off[i+k]:off[i+k+1]], mixed[k][:0])
+		}
+		row := f.rows[len(f.rows)-1]
+		if f.dynamic {
+			row = f.active()
+			f.current += lanes
+		}
+		words, tailed := len(h[0].words), length&3 != 0
+		w0, w1, w2, w3 := h[0].words[:words], h[1].words[:words], h[2].words[:words], h[3].words[:words]
+		var a, b, c, d uint32
+		for range f.hashes {
+			a, b, c, d = a^uint32(length), b^uint32(length), c^uint32(length), d^uint32(length)
+			for x := range w0 {
+				a, b, c, d = a*m^w0[x], b*m^w1[x], c*m^w2[x], d*m^w3[x]
+			}
+			if tailed {
+				a, b, c, d = (a^h[0].tail)*m, (b^h[1].tail)*m, (c^h[2].tail)*m, (d^h[3].tail)*m
+			}
+			a, b, c, d = (a^a>>13)*m, (b^b>>13)*m, (c^c>>13)*m, (d^d>>13)*m
+			a, b, c, d = a^a>>15, b^b>>15, c^c>>15, d^d>>15
+			p, q, r, s := mod.position(a), mod.position(b), mod.position(c), mod.position(d)
+			row[p>>3] |= 1 << (p & 7)
+			row[q>>3] |= 1 << (q & 7)
+			row[r>>3] |= 1 << (r & 7)
+			row[s>>3] |= 1 << (s & 7)
+		}
+		i += lanes
 	}
 }
 
@@ -127,11 +176,12 @@ func (f *Filter) active() []byte {
 func (f *Filter) Has(key []byte) bool {
 	var mixed [64]uint32
 	h := mix(key, mixed[:0])
+	mod := newModulus(f.bits)
 	for _, row := range f.rows {
 		seed, yes := uint32(0), true
 		for range f.hashes {
 			seed = h.hash(seed)
-			p := position(seed, f.bits)
+			p := mod.position(seed)
 			if row[p>>3]>>(p&7)&1 == 0 {
 				yes = false
 				break
@@ -299,12 +349,18 @@ func (k *keyHash) hash(seed uint32) uint32 {
 	return h ^ h>>15
 }
 
+// modulus divides by multiplying (Lemire, Kaser, Kurz: "Faster remainder by direct computation").
+type modulus struct {
+	inverse uint64
+	bits    uint64
+}
+
+func newModulus(n int) modulus { return modulus{math.MaxUint64/uint64(n) + 1, uint64(n)} }
+
 // position is Math.abs(hash % bits) with Java's signed remainder.
-func position(hash uint32, bits int) uint32 {
-	v := int32(hash)
-	u := uint32(v)
-	if v < 0 {
-		u = -u // also right for the least int32, whose magnitude an int32 cannot hold
-	}
-	return u % uint32(bits)
+func (d modulus) position(hash uint32) uint32 {
+	sign := uint32(int32(hash) >> 31)
+	u := (hash ^ sign) - sign // right for the least int32 too, whose magnitude an int32 cannot hold
+	hi, _ := bits.Mul64(d.inverse*uint64(u), d.bits)
+	return uint32(hi)
 }

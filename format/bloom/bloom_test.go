@@ -4,6 +4,7 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"testing"
@@ -119,6 +120,50 @@ func TestGrowth(t *testing.T) {
 				t.Fatalf("max %d: key %d was lost", tt.max, i)
 			}
 		}
+	}
+}
+
+func TestAddAll(t *testing.T) {
+	for _, lengths := range [][]int{{0, 1, 2, 3, 4, 5, 9}, {12}, {19}, {130}} {
+		one, all := NewDynamic(10, 1e-6, 0), NewDynamic(10, 1e-6, 0)
+		off, data := []int32{0}, []byte{}
+		for i := range 203 {
+			key := fmt.Appendf(nil, "%0200d", i*7919)
+			key = key[len(key)-lengths[i/5%len(lengths)]:]
+			one.Add(key)
+			data = append(data, key...)
+			off = append(off, int32(len(data)))
+		}
+		all.AddAll(off, data)
+		if one.Text() != all.Text() {
+			t.Errorf("lengths %v: the filters differ", lengths)
+		}
+	}
+}
+
+func TestPosition(t *testing.T) {
+	for _, n := range []int{1, 2, 3, 21567, 43133, 2587966, math.MaxInt32} {
+		mod := newModulus(n)
+		for _, h := range []int32{0, 1, -1, math.MaxInt32, math.MinInt32, math.MinInt32 + 1, 2587966, -2587967, 123456789, -987654321} {
+			want := int64(h) % int64(n)
+			if got := int64(mod.position(uint32(h))); got != max(want, -want) {
+				t.Errorf("%d mod %d: got %d, want %d", h, n, got, max(want, -want))
+			}
+		}
+	}
+}
+
+func BenchmarkAddAll(b *testing.B) {
+	off, data := []int32{0}, []byte{}
+	for i := range 1000 {
+		data = fmt.Appendf(data, "customer-%010d", i)
+		off = append(off, int32(len(data)))
+	}
+	f := NewDynamic(60000, DefaultFalsePositives, 0)
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		f.AddAll(off, data)
+		f.current = 0
 	}
 }
 

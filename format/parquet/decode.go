@@ -39,6 +39,19 @@ type chunk struct {
 	codec codec
 	start int64 // in the file
 	size  int64
+	// scratch, when set, is where pages are decompressed: what they hold is copied out of it.
+	scratch *[]byte
+}
+
+func (c *chunk) decompress(src []byte, size int) ([]byte, error) {
+	if c.scratch == nil {
+		return c.codec.decompress(nil, src, size)
+	}
+	out, err := c.codec.decompress(*c.scratch, src, size)
+	if err == nil && c.codec != uncompressed {
+		*c.scratch = out
+	}
+	return out, err
 }
 
 func newChunk(col *column, rec *record, fileSize int64) (*chunk, error) {
@@ -186,7 +199,7 @@ func (c *chunk) plain(l *leaf, b []byte, count int) error {
 		if len(b)/l.width < count {
 			return short()
 		}
-		if len(l.fixed) == 0 && cap(l.fixed) < count*l.width {
+		if len(l.fixed) == 0 && c.scratch == nil {
 			l.fixed = b[: count*l.width : count*l.width]
 		} else {
 			l.fixed = append(l.fixed, b[:count*l.width]...)
@@ -248,12 +261,12 @@ func (c *chunk) levels(p *page, l *leaf) (values []byte, count int, err error) {
 		}
 		values = p.body[repBytes+defBytes:]
 		if v := p.v2.get(7); v == nil || v.num == 1 {
-			if values, err = c.codec.decompress(nil, values, p.uncompressed-repBytes-defBytes); err != nil {
+			if values, err = c.decompress(values, p.uncompressed-repBytes-defBytes); err != nil {
 				return nil, 0, err
 			}
 		}
 	} else {
-		if values, err = c.codec.decompress(nil, p.body, p.uncompressed); err != nil {
+		if values, err = c.decompress(p.body, p.uncompressed); err != nil {
 			return nil, 0, err
 		}
 		take := func(dst []uint8, maxLevel int) error {
@@ -398,8 +411,26 @@ func (c *chunk) decode(data []byte) (*leaf, error) {
 	if c.col.maxRep > 0 {
 		l.rep = []uint8{}
 	}
-	if n := c.values(); l.width > 0 && len(pages) > 1 && n*int64(l.width) <= 1<<30 && n <= 8*int64(len(data))*64 {
-		l.fixed = make([]byte, 0, int(n)*l.width)
+	if n := c.values(); len(pages) > 1 {
+		// Room for all of it at once, up to a size that a damaged header may claim without harm.
+		room := func(n int64) int { return int(min(max(n, 0), 64<<20)) }
+		if l.width > 0 {
+			l.fixed = make([]byte, 0, room(n*int64(l.width)))
+		} else {
+			l.off = append(make([]int32, 0, room(n+1)), 0)
+			text := c.meta.int(cmUncompressed, 0)
+			if dictPage != nil {
+				text = n * int64(len(dict.data)/max(dict.values(), 1))
+			}
+			l.data = make([]byte, 0, room(text))
+		}
+		if c.col.maxDef > 0 {
+			l.def = make([]uint8, 0, room(n))
+		}
+		if c.col.maxRep > 0 {
+			l.rep = make([]uint8, 0, room(n))
+		}
+		c = &chunk{col: c.col, rec: c.rec, meta: c.meta, codec: c.codec, start: c.start, size: c.size, scratch: new([]byte)}
 	}
 	for i := range pages {
 		if err := c.decodePage(&pages[i], dict, l); err != nil {

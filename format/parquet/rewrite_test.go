@@ -226,12 +226,12 @@ func TestRewrite(t *testing.T) {
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 1))
 		o := Options{Schema: s, RowGroupRows: rapid.SampledFrom([]int{0, 20, 50}).Draw(rt, "row group"),
 			Compression: rapid.SampledFrom([]string{"", "snappy"}).Draw(rt, "codec"), FileName: "first"}
-		rec := randomBatch(r, s, rapid.IntRange(0, 200).Draw(rt, "rows"), rapid.Bool().Draw(rt, "small"))
+		rec := randomBatch(r, s, rapid.IntRange(0, 90).Draw(rt, "rows"), rapid.Bool().Draw(rt, "small"))
 		b := writeFile(t, o, rec)
 		m := modelOf(s, rec)
 		m.named("first")
 		m.check(t, b, s)
-		for gen := range 4 {
+		for gen := range 3 {
 			o.FileName = fmt.Sprint("generation", gen)
 			e := randomEdit(r, s, int64(len(m.rows)), func(p []int64) arrow.RecordBatch {
 				old, err := openBytes(t, b).Take(p, s)

@@ -449,16 +449,12 @@ func (k *keyTracker) add(l *leaf) {
 	if k.filter == nil {
 		k.build(maxFilterKeys)
 	}
-	for i := range n {
-		k.filter.Add(l.value(i))
-	}
+	k.filter.AddAll(l.off, l.data)
 }
 
 func (k *keyTracker) build(perRow int) {
 	k.filter = bloom.NewDynamic(perRow, bloom.DefaultFalsePositives, 0)
-	for i := range k.keys.values() {
-		k.filter.Add(k.keys.value(i))
-	}
+	k.filter.AddAll(k.keys.off, k.keys.data)
 	k.keys = leaf{off: []int32{0}}
 }
 
