@@ -51,12 +51,14 @@ with open(config, "w") as f:
 
 def run(*args, out=subprocess.DEVNULL):
     """Runs lakectl; returns what it cost, from the kernel's accounts of the finished process."""
-    p = subprocess.Popen([binary, *args], stdout=out, stderr=open(log, "ab"), stdin=subprocess.DEVNULL)
-    _, status, ru = os.wait4(p.pid, 0)
-    p.returncode = os.waitstatus_to_exitcode(status)
-    if p.returncode:
-        sys.exit(f"lakectl {' '.join(args)}: exit {p.returncode}\n" + open(log, errors="replace").read()[-3000:])
-    return {"cpu_s": round(ru.ru_utime + ru.ru_stime, 2), "peak_rss_mb": round(ru.ru_maxrss / 1024), "io_written": ru.ru_oublock * 512}
+    account = f"{work}/account"
+    subprocess.run([sys.executable, "-S", "-E", os.path.dirname(os.path.abspath(__file__)) + "/launch.py", account, binary, *args],
+                   stdout=out, stderr=open(log, "ab"), stdin=subprocess.DEVNULL, check=True)
+    with open(account) as f:
+        c = json.load(f)
+    if c.pop("exit"):
+        sys.exit(f"lakectl {' '.join(args)} failed\n" + open(log, errors="replace").read()[-3000:])
+    return c
 
 
 name = f"lakectl {a.index}" + (f" {a.buckets}" if a.index == "bucket" else "") + f" v{a.version}"
@@ -65,9 +67,9 @@ b = Bench(name, version, S, table, a.note)
 
 
 def phase(what, rows, cost, check=None, **extra):
-    la, t = os.getloadavg()[0], time.perf_counter()
+    la = os.getloadavg()[0]
     c = cost()
-    rec = {"system": name, "version": version, "size": S, "phase": what, "rows": rows, "wall_s": round(time.perf_counter() - t, 3), **c, "load": round(la, 2), "at": time.strftime("%H:%M:%S"), **extra}
+    rec = {"system": name, "version": version, "size": S, "phase": what, "rows": rows, **c, "load": round(la, 2), "at": time.strftime("%H:%M:%S"), **extra}
     if os.path.isdir(table):
         rec["dir_bytes"], rec["dir_files"] = du(table)
     if check:
@@ -120,13 +122,8 @@ def check_read(key):
     return check_agg(S, key, con.execute("SELECT status, count(*), sum(amount) FROM got GROUP BY 1").fetchall())
 
 
-start = []
-for _ in range(5):
-    t = time.perf_counter()
-    c = run("version")
-    start.append((time.perf_counter() - t, c))
-wall, c = min(start, key=lambda x: x[0])
-b.raw("startup", wall_s=round(wall, 3), cpu_s=c["cpu_s"], peak_rss_mb=c["peak_rss_mb"])
+start = min((run("version") for _ in range(5)), key=lambda c: c["wall_s"])
+b.raw("startup", wall_s=start["wall_s"], cpu_s=start["cpu_s"], peak_rss_mb=start["peak_rss_mb"])
 
 phase("bulk", ROWS[S], lambda: ingest(history), lambda: check("bulk"))
 json_of = lambda p: p[:-len("parquet")] + "json"
