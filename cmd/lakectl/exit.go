@@ -16,6 +16,7 @@ import (
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table"
 	"github.com/lakectl/lakectl/table/lock"
+	"github.com/lakectl/lakectl/table/schema"
 )
 
 const (
@@ -46,6 +47,7 @@ var exits = []struct {
 	{table.ErrNoTable, exitUsage},
 	{ingest.ErrLostOffsets, exitRefused},
 	{ingest.ErrBadRecord, exitRefused},
+	{schema.ErrIncompatible, exitRefused},
 	{ingest.ErrTopicGone, exitUnreachable},
 	{ingest.ErrUnreachable, exitUnreachable},
 	{table.ErrFenced, exitFenced},

@@ -84,8 +84,10 @@ func (d *decoder) scanEnvelope(b []byte, i int, e *event, depth int) (int, error
 		if at >= len(b) {
 			return at, &syntaxError{at, "a value"}
 		}
-		var err error
-		next := at
+		var (
+			next int
+			err  error
+		)
 		switch string(name) {
 		case "schema":
 			if depth == 0 && b[at] == '{' {

@@ -1,10 +1,14 @@
 package schema
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/apache/arrow-go/v18/arrow"
 )
+
+// ErrIncompatible: rows do not fit the table's schema and may not, or cannot, change it.
+var ErrIncompatible = errors.New("incompatible schema")
 
 // Evolution says which changes of a table's schema are allowed. The zero value allows what loses nothing.
 type Evolution int
@@ -25,7 +29,7 @@ const (
 func Merge(old, next *arrow.Schema, allow Evolution) (*arrow.Schema, error) {
 	fields, err := mergeFields(old.Fields(), next.Fields(), allow, "")
 	if err != nil {
-		return nil, fmt.Errorf("schema: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrIncompatible, err)
 	}
 	md := old.Metadata()
 	return arrow.NewSchema(fields, &md), nil
