@@ -44,6 +44,7 @@ fuzz:
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+	bash bench/run.sh
 
 interop:
 	bash internal/interop/run.sh
