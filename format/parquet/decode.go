@@ -152,6 +152,9 @@ func (c *chunk) splitPages(data []byte) (dict *page, pages []page, err error) {
 			dict = &p
 			continue
 		}
+		if int64(p.n) > left {
+			return nil, nil, fmt.Errorf("%w: column %s: a page of %d entries where %d are left", format.ErrCorrupt, c.col, p.n, left)
+		}
 		left -= int64(p.n)
 		pages = append(pages, p)
 	}
