@@ -194,7 +194,7 @@ func (g *group) create(ctx context.Context, c *commit, no int) error {
 		}
 		for len(rows) > 0 && (g.named || w.Buffered() < c.t.opts.TargetSize) {
 			part := rows[:min(step, len(rows))]
-			batch, err := c.rows(part, f)
+			batch, err := c.patched(nil, nil, part, f)
 			if err != nil {
 				return f.fail(ctx, err)
 			}
@@ -255,7 +255,7 @@ func (g *group) merge(ctx context.Context, c *commit, no int) error {
 		defer edit.With.Release()
 	}
 	if len(fresh) > 0 {
-		rows, err := c.rows(fresh, f)
+		rows, err := c.patched(nil, nil, fresh, f)
 		if err != nil {
 			return f.fail(ctx, err)
 		}
@@ -330,28 +330,14 @@ func (c *commit) newer(old *parquet.File, met []change) ([]change, error) {
 	for _, m := range met {
 		at = append(at, m.at)
 	}
-	fields := make([]arrow.Field, len(c.by))
-	for i, col := range c.by {
-		fields[i] = c.schema.Field(col)
-	}
-	stored, err := old.Take(at, arrow.NewSchema(fields, nil))
+	stored, err := c.storedOrdering(old, at)
 	if err != nil {
 		return nil, err
 	}
-	defer stored.Release()
-	cmps := make([]func(i, j int) int, len(c.by))
-	for i, col := range c.by {
-		cmps[i] = compareColumns(c.ch.Rows.Column(col), stored.Column(i))
-	}
+	order := c.comparerTo(c.ch.Rows, stored)
 	kept := met[:0]
 	for j, m := range met {
-		order := 0
-		for _, f := range cmps {
-			if order = f(int(m.row), j); order != 0 {
-				break
-			}
-		}
-		if order < 0 {
+		if order(int(m.row), j) < 0 {
 			c.count(func(i *CommitInfo) { i.Stale++ })
 			continue
 		}
@@ -360,34 +346,69 @@ func (c *commit) newer(old *parquet.File, met []change) ([]change, error) {
 	return kept, nil
 }
 
-// patched returns the replacing rows; columns that a change does not carry keep the stored value.
+// patched returns the rows of changes for a file. A column that a change does not carry has the value that it would
+// have were the changes applied one by one: that of the newest change before it that carries the column, unless the
+// stored row is newer than that one, and then the stored row's. at are the rows of old that are replaced; old is nil
+// when the rows are new.
 func (c *commit) patched(old *parquet.File, at []int64, rows []int32, f *newFile) (arrow.RecordBatch, error) {
 	out, err := c.rows(rows, f)
 	if err != nil || !anyKept(c.ch.Batch) {
 		return out, err
 	}
 	defer out.Release()
+	applied, err := c.applied(old, at)
+	if err != nil {
+		return nil, err
+	}
 	cols := slices.Clone(out.Columns())
 	first := len(cols) - c.schema.NumFields()
 	for col := range c.schema.NumFields() {
-		var from []int64
+		var stored []int64 // rows of old
+		var before []int32 // rows of c.ch.all
 		idx := make([]int32, len(rows))
+		kept := false
 		for i, r := range rows {
 			idx[i] = int32(i)
-			if c.ch.Kept(col, int(r)) {
-				idx[i] = int32(len(rows) + len(from))
-				from = append(from, at[i])
+			if !c.ch.Kept(col, int(r)) {
+				continue
+			}
+			switch from, row := c.source(col, r, i, old != nil, applied); from {
+			case fromStored:
+				idx[i] = -1 - int32(len(stored))
+				stored = append(stored, at[i])
+				kept = true
+			case fromBefore:
+				idx[i] = int32(len(rows) + len(before))
+				before = append(before, row)
+				kept = true
 			}
 		}
-		if len(from) == 0 {
+		if !kept {
 			continue
 		}
-		stored, err := old.Take(from, arrow.NewSchema([]arrow.Field{c.schema.Field(col)}, nil))
-		if err != nil {
-			return nil, err
+		parts := []arrow.Array{cols[first+col]}
+		if len(before) > 0 {
+			a, err := takeArray(c.ch.all.Rows.Column(col), before)
+			if err != nil {
+				return nil, err
+			}
+			defer a.Release()
+			parts = append(parts, a)
 		}
-		both, err := array.Concatenate([]arrow.Array{cols[first+col], stored.Column(0)}, memory.DefaultAllocator)
-		stored.Release()
+		if len(stored) > 0 {
+			rec, err := old.Take(stored, arrow.NewSchema([]arrow.Field{c.schema.Field(col)}, nil))
+			if err != nil {
+				return nil, err
+			}
+			defer rec.Release()
+			parts = append(parts, rec.Column(0))
+		}
+		for i := range idx {
+			if idx[i] < 0 {
+				idx[i] = int32(len(rows)+len(before)) - 1 - idx[i]
+			}
+		}
+		both, err := array.Concatenate(parts, memory.DefaultAllocator)
 		if err != nil {
 			return nil, err
 		}
@@ -399,6 +420,63 @@ func (c *commit) patched(old *parquet.File, at []int64, rows []int32, f *newFile
 		defer cols[first+col].Release()
 	}
 	return array.NewRecordBatch(c.full, cols, out.NumRows()), nil
+}
+
+// Where a kept value comes from.
+const (
+	fromNowhere = iota // nothing holds it: null
+	fromBefore         // a change of the same commit
+	fromStored
+)
+
+// source finds the value of a column that change r, the i-th of its file, keeps.
+func (c *commit) source(col int, r int32, i int, stored bool, applied func(i int, before int32) bool) (from int, row int32) {
+	for _, b := range c.ch.beaten[r] {
+		if !applied(i, b) {
+			break // it and all before it are older than the stored row
+		}
+		if c.ch.all.Op(int(b)) == record.Delete {
+			return fromNowhere, 0
+		}
+		if !c.ch.all.Kept(col, int(b)) {
+			return fromBefore, b
+		}
+	}
+	if stored {
+		return fromStored, 0
+	}
+	return fromNowhere, 0
+}
+
+// applied returns whether a change of before the collapse would have replaced the stored row that stands at[i] in old.
+func (c *commit) applied(old *parquet.File, at []int64) (func(i int, before int32) bool, error) {
+	if old == nil || len(c.by) == 0 || c.ch.all.Rows == nil {
+		return func(int, int32) bool { return true }, nil
+	}
+	stored, err := c.storedOrdering(old, at)
+	if err != nil {
+		return nil, err
+	}
+	order := c.comparerTo(c.ch.all.Rows, stored)
+	return func(i int, before int32) bool { return order(int(before), i) >= 0 }, nil
+}
+
+// storedOrdering reads the ordering columns of rows of a base file. It is left to the garbage collector.
+func (c *commit) storedOrdering(old *parquet.File, at []int64) (arrow.RecordBatch, error) {
+	fields := make([]arrow.Field, len(c.by))
+	for i, col := range c.by {
+		fields[i] = c.schema.Field(col)
+	}
+	return old.Take(at, arrow.NewSchema(fields, nil))
+}
+
+// comparerTo orders rows against those of storedOrdering.
+func (c *commit) comparerTo(rows, stored arrow.RecordBatch) func(i, j int) int {
+	cmps := make([]func(i, j int) int, len(c.by))
+	for i, col := range c.by {
+		cmps[i] = compareColumns(rows.Column(col), stored.Column(i))
+	}
+	return first(cmps)
 }
 
 // rows gathers changes as rows of a file, meta columns first.

@@ -19,6 +19,20 @@ import (
 type changes struct {
 	record.Batch
 	stale int64 // changes that lost against another change of the same key
+
+	// What the changes that the winners beat carried, for the columns that a winner keeps: all has the changes of before
+	// the collapse, beaten the rows of it that each row of Batch came after, the newest first. Nil when nothing is kept.
+	all    record.Batch
+	beaten map[int32][]int32
+}
+
+func (c changes) release() {
+	if c.Rows != nil {
+		c.Batch.Release()
+	}
+	if c.all.Rows != nil {
+		c.all.Release()
+	}
 }
 
 // ordering is the columns that order the changes of a key, most significant first; empty: arrival order.
@@ -130,16 +144,16 @@ func fieldIndex(s *arrow.Schema, name string) int {
 	return -1
 }
 
-// collapse leaves one change a key: the one with the greatest ordering value, of equal ones the later arrival. A
-// column whose value the winner does not carry is taken from the change before it that does.
+// collapse leaves one change a key: the one with the greatest ordering value, of equal ones the later arrival. A late
+// change is dropped, whatever it carries.
 func collapse(b record.Batch, by ordering) (changes, error) {
 	n := b.NumRows()
 	type id struct{ partition, key string }
 	last := make(map[id]int32, n)
 	winner := make([]int32, 0, n) // in order of first arrival, so that output is deterministic
 	order := comparer(b.Rows, b.Rows, by)
-	before := make(map[int32]int32) // winner row -> the row that it beat, where values are to be found
 	keeps := anyKept(b)
+	beaten := map[int32][]int32{}
 	var stale int64
 	for i := range n {
 		k := id{b.Partitions.Value(i), b.Keys.Value(i)}
@@ -149,59 +163,26 @@ func collapse(b record.Batch, by ordering) (changes, error) {
 			winner = append(winner, int32(i))
 			continue
 		}
-		w := winner[s]
-		if order == nil || order(i, int(w)) >= 0 {
+		if w := winner[s]; order == nil || order(i, int(w)) >= 0 {
 			winner[s] = int32(i)
 			if keeps {
-				before[int32(i)] = w
+				beaten[s] = append([]int32{w}, beaten[s]...)
 			}
 		} else {
 			stale++
-			if keeps { // a late event may still carry what the winner lacks
-				if o, ok := before[w]; ok {
-					before[int32(i)] = o
-				}
-				before[w] = int32(i)
-			}
 		}
 	}
-	if len(winner) == n && stale == 0 {
+	if len(winner) == n {
 		b.Retain()
 		return changes{Batch: b}, nil
 	}
 	out, err := take(b, winner)
-	if err != nil || !keeps {
-		return changes{Batch: out, stale: stale}, err
+	ch := changes{Batch: out, stale: stale}
+	if err == nil && keeps {
+		b.Retain()
+		ch.all, ch.beaten = b, beaten
 	}
-	// Fill the columns that winners keep from the changes that they beat.
-	cols := append([]arrow.Array(nil), out.Rows.Columns()...)
-	for c := range cols {
-		if c >= len(b.Keep) || b.Keep[c] == nil {
-			continue
-		}
-		idx := append([]int32(nil), winner...)
-		for j, w := range winner {
-			for r := w; b.Kept(c, int(r)); {
-				o, ok := before[r]
-				if !ok || b.Op(int(o)) == record.Delete {
-					break
-				}
-				if !b.Kept(c, int(o)) {
-					idx[j] = o
-					out.Keep[c][j>>3] &^= 1 << (j & 7)
-				}
-				r = o
-			}
-		}
-		a, err := takeArray(b.Rows.Column(c), idx)
-		if err != nil {
-			return changes{}, err
-		}
-		cols[c] = a
-	}
-	rows := array.NewRecordBatch(out.Rows.Schema(), cols, out.Rows.NumRows())
-	out.Rows = rows
-	return changes{Batch: out, stale: stale}, nil
+	return ch, err
 }
 
 func anyKept(b record.Batch) bool {
@@ -223,6 +204,11 @@ func comparer(a, b arrow.RecordBatch, by ordering) func(i, j int) int {
 	for k, c := range by {
 		cmps[k] = compareColumns(a.Column(c), b.Column(c))
 	}
+	return first(cmps)
+}
+
+// first compares by the first of cmps that tells two rows apart.
+func first(cmps []func(i, j int) int) func(i, j int) int {
 	return func(i, j int) int {
 		for _, f := range cmps {
 			if c := f(i, j); c != 0 {

@@ -244,6 +244,36 @@ func TestChangesMeetStoredRows(t *testing.T) {
 	}
 }
 
+// A change that keeps a column gets the value that it would have were the changes applied one at a time.
+func TestKeptColumns(t *testing.T) {
+	stored := row{id: "a", part: "p", ts: 8, name: "stored"}
+	for name, tt := range map[string]struct {
+		rows []row
+		want string
+	}{
+		"from the stored row":                         {[]row{{ts: 10, keepName: true}}, "10,stored"},
+		"from the change before":                      {[]row{{ts: 9, name: "nine"}, {ts: 10, keepName: true}}, "10,nine"},
+		"through a change that keeps it too":          {[]row{{ts: 9, name: "nine"}, {ts: 10, keepName: true}, {ts: 11, keepName: true}}, "11,nine"},
+		"not from a change older than the stored row": {[]row{{ts: 5, name: "old"}, {ts: 10, keepName: true}}, "10,stored"},
+		"not from a late change":                      {[]row{{ts: 10, keepName: true}, {ts: 9, name: "late"}}, "10,stored"},
+		"null after a delete":                         {[]row{{ts: 9, del: true}, {ts: 10, keepName: true}}, "10,(null)"},
+		"not null after a delete that came too late":  {[]row{{ts: 7, del: true}, {ts: 10, keepName: true}}, "10,stored"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tb := create(t, mem.New(), orders(9), table.Options{})
+			l := bloom()
+			mustCommit(t, tb, l, stored, row{id: "b", part: "p", ts: 1, name: "b"})
+			for i := range tt.rows {
+				tt.rows[i].id, tt.rows[i].part = "a", "p"
+			}
+			mustCommit(t, tb, l, append(tt.rows, row{id: "b", part: "p", ts: 2, keepName: true})...)
+			if diff := cmp.Diff(map[string]string{"p/a": tt.want, "p/b": "2,b"}, contents(t, tb)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
 // Unchanged rows keep their commit time, or incremental readers would see the whole file as changed (trap T15).
 func TestUnchangedRowsKeepTheirCommitTime(t *testing.T) {
 	ctx := context.Background()

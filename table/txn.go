@@ -166,6 +166,7 @@ func (x *Txn) Commit(ctx context.Context, extra map[string]string) (CommitInfo, 
 		return CommitInfo{}, err
 	}
 	c := &commit{t: t, st: snap.st, snap: snap, extra: extra}
+	defer func() { c.ch.release() }()
 	if err := c.plan(ctx, x.batches, x.locator); err != nil {
 		return CommitInfo{}, err
 	}
