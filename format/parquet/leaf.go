@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"math"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -127,9 +126,6 @@ func (w *walker) to(row int) {
 		}
 	}
 }
-
-// end moves behind the last row.
-func (w *walker) end() { w.to(math.MaxInt) }
 
 func (l *leaf) rows() int {
 	if l.rep == nil {

@@ -122,7 +122,6 @@ func vBool(b bool) thriftValue {
 	}
 	return v
 }
-func vByte(i int) thriftValue               { return thriftValue{kind: thriftByte, num: int64(i)} }
 func vI16(i int) thriftValue                { return thriftValue{kind: thriftI16, num: int64(i)} }
 func vI32[T ~int | ~int32](i T) thriftValue { return thriftValue{kind: thriftI32, num: int64(i)} }
 func vI64(i int64) thriftValue              { return thriftValue{kind: thriftI64, num: i} }
