@@ -13,7 +13,7 @@ import (
 // TestSteadyCommit: what a commit asks of the store depends on the files that it touches, not on how many commits there
 // were before.
 func TestSteadyCommit(t *testing.T) {
-	const young, old = 10, 120
+	const young, old = 10, 500
 	for _, version := range []int{9, 8, 6} {
 		for name, locator := range map[string]func() table.Locator{"bloom": bloom, "bucket": bucket} {
 			t.Run(fmt.Sprintf("v%d/%s", version, name), func(t *testing.T) {
