@@ -96,7 +96,7 @@ func (t *Table) schemaCommit(ctx context.Context, s *state, at timeline.Time) (*
 	all := s.tl.Completed().Instants
 	for i := len(all) - 1; i >= 0; i-- {
 		in := all[i]
-		if !isCommit(in.Action) || at != "" && in.Requested > at {
+		if !in.Action.Writes() || at != "" && in.Requested > at {
 			continue
 		}
 		m, err := t.commit(ctx, s, in)

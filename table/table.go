@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"path"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -189,16 +190,7 @@ func (t *Table) refresh(ctx context.Context) (*state, error) {
 // sameInstants reports whether the two show the same completed instants, so that what was listed under one holds under
 // the other.
 func sameInstants(a, b *timeline.Timeline) bool {
-	x, y := a.Completed().Instants, b.Completed().Instants
-	if len(x) != len(y) {
-		return false
-	}
-	for i := range x {
-		if x[i] != y[i] {
-			return false
-		}
-	}
-	return true
+	return slices.Equal(a.Completed().Instants, b.Completed().Instants)
 }
 
 // listed returns the state with its files, listing the table's folders if that has not been done.
@@ -285,7 +277,7 @@ func (t *Table) Extra(ctx context.Context, keys ...string) (map[string]string, t
 	}
 	all := s.tl.Completed().Instants
 	for i := len(all) - 1; i >= 0; i-- {
-		if !isCommit(all[i].Action) {
+		if !all[i].Action.Writes() {
 			continue
 		}
 		m, err := t.commit(ctx, s, all[i])
@@ -312,10 +304,6 @@ func (t *Table) Extra(ctx context.Context, keys ...string) (map[string]string, t
 		}
 	}
 	return nil, timeline.Instant{}, nil
-}
-
-func isCommit(a timeline.Action) bool {
-	return a == timeline.Commit || a == timeline.DeltaCommit || a == timeline.ReplaceCommit
 }
 
 // Close gives up the table's lock, if it was taken. The table can be used again: the next Begin takes it anew.

@@ -103,8 +103,12 @@ func parseTypePrefix(s string, depth int) (*typ, string, error) {
 			return nil, s, fmt.Errorf("expected decimal(precision,scale) with precision 1 to 38 and scale 0 to precision")
 		}
 		return decimalType(p, sc, wireDecimalAny), after, nil
-	case "array":
-		if err := expect("<"); err != nil {
+	case "array", "map":
+		open, of := "<", listType
+		if name == "map" {
+			open, of = "<string,", mapType
+		}
+		if err := expect(open); err != nil {
 			return nil, s, err
 		}
 		k, err := kid()
@@ -114,19 +118,7 @@ func parseTypePrefix(s string, depth int) (*typ, string, error) {
 		if err != nil {
 			return nil, s, err
 		}
-		return listType(k), rest, nil
-	case "map":
-		if err := expect("<string,"); err != nil {
-			return nil, s, err
-		}
-		k, err := kid()
-		if err == nil {
-			err = expect(">")
-		}
-		if err != nil {
-			return nil, s, err
-		}
-		return mapType(k), rest, nil
+		return of(k), rest, nil
 	case "struct":
 		if err := expect("<"); err != nil {
 			return nil, s, err
