@@ -53,6 +53,51 @@ func (t *Table) recover(ctx context.Context, s *state) error {
 	return nil
 }
 
+// traces lists the markers and heartbeats on storage. Read before the timeline: what has one is on that timeline, or was.
+func (t *Table) traces(ctx context.Context) ([]storage.Info, error) {
+	var out []storage.Info
+	for _, dir := range []string{".hoodie/.temp/", ".hoodie/.heartbeat/"} {
+		for info, err := range t.store.List(ctx, t.key(dir)+"/", "") {
+			if err != nil {
+				return nil, fmt.Errorf("list %s: %w", dir, err)
+			}
+			out = append(out, info)
+		}
+	}
+	return out, nil
+}
+
+// sweep deletes the traces of instants that are completed or gone: their writers died after the write that counts. Those
+// of pending instants are rollback's to read, and young ones may be of an instant that is not requested yet.
+func (t *Table) sweep(ctx context.Context, s *state, traces []storage.Info) {
+	pending := map[string]bool{}
+	for _, in := range s.tl.Pending().Instants {
+		pending[string(in.Requested)] = true
+	}
+	done := map[string]bool{}
+	for _, in := range s.tl.Completed().Instants {
+		done[string(in.Requested)] = true
+	}
+	var keys []string
+	for _, info := range traces {
+		dir, rest, _ := strings.Cut(strings.TrimPrefix(info.Key, t.key(".hoodie")+"/"), "/")
+		instant, _, _ := strings.Cut(rest, "/")
+		if pending[instant] || !done[instant] && t.opts.Now().Sub(info.Modified) < heartbeatTimeout {
+			continue
+		}
+		if _, err := timeline.Parse(timeline.Time(instant)); err != nil && dir == ".heartbeat" {
+			continue
+		}
+		keys = append(keys, info.Key)
+	}
+	if len(keys) == 0 {
+		return
+	}
+	if err := t.store.Delete(ctx, keys...); err != nil {
+		t.opts.Log.Warn("traces of ended instants not removed", "table", t.base, "error", err)
+	}
+}
+
 // dead returns nil when the writer of a pending instant is gone: it was lakectl, whose lock we hold now, or its
 // heartbeat has stopped.
 func (t *Table) dead(ctx context.Context, s *state, in timeline.Instant) error {

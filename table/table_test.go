@@ -463,6 +463,9 @@ func noStrays(t *testing.T, s storage.Store, tb *table.Table) {
 		if strings.HasSuffix(rel, ".parquet") {
 			got[rel] = info.Size
 		}
+		if strings.HasPrefix(rel, ".hoodie/.temp/") || strings.HasPrefix(rel, ".hoodie/.heartbeat/") {
+			t.Errorf("left behind: %s", rel)
+		}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("data files (-committed +stored):\n%s", diff)

@@ -54,8 +54,15 @@ func (t *Table) prepare(ctx context.Context) error {
 	if err := writable(t.current().props); err != nil {
 		return fmt.Errorf("table %s: %w", t.base, err)
 	}
-	if err := t.own(ctx); err != nil {
+	took, err := t.own(ctx)
+	if err != nil {
 		return err
+	}
+	var traces []storage.Info
+	if took {
+		if traces, err = t.traces(ctx); err != nil {
+			return err
+		}
 	}
 	s, err := t.refresh(ctx)
 	if err != nil {
@@ -64,6 +71,7 @@ func (t *Table) prepare(ctx context.Context) error {
 	if err := writable(s.props); err != nil { // an engine may have upgraded the table meanwhile
 		return fmt.Errorf("table %s: %w", t.base, err)
 	}
+	t.sweep(ctx, s, traces)
 	m, _, err := t.schemaCommit(ctx, s, "")
 	if err != nil {
 		return err
@@ -74,34 +82,34 @@ func (t *Table) prepare(ctx context.Context) error {
 	return t.recover(ctx, s)
 }
 
-// own takes the table's lock and keeps it alive until Close.
-func (t *Table) own(ctx context.Context) error {
+// own takes the table's lock, unless it is held already, and keeps it alive until Close.
+func (t *Table) own(ctx context.Context) (took bool, err error) {
 	t.mu.Lock()
 	lease := t.lease
 	t.mu.Unlock()
 	if lease != nil {
 		err := lease.Check(ctx)
 		if err == nil {
-			return nil
+			return false, nil
 		}
 		if !errors.Is(err, lock.ErrLost) {
-			return err
+			return false, err
 		}
 		t.drop()
-		return fmt.Errorf("%w: %w", ErrFenced, err)
+		return false, fmt.Errorf("%w: %w", ErrFenced, err)
 	}
-	lease, err := lock.Acquire(ctx, t.store, t.base, lock.Options{Owner: t.opts.Owner, Lease: t.opts.Lease, Now: t.opts.Now})
+	lease, err = lock.Acquire(ctx, t.store, t.base, lock.Options{Owner: t.opts.Owner, Lease: t.opts.Lease, Now: t.opts.Now})
 	if errors.Is(err, lock.ErrHeld) {
-		return fmt.Errorf("%w: %w", ErrFenced, err)
+		return false, fmt.Errorf("%w: %w", ErrFenced, err)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	stop := lease.KeepAlive(context.WithoutCancel(ctx))
 	t.mu.Lock()
 	t.lease, t.stop = lease, stop
 	t.mu.Unlock()
-	return nil
+	return true, nil
 }
 
 // drop forgets a lost lease.
@@ -401,7 +409,7 @@ func (c *commit) partitionMetadata(ctx context.Context, partition string) error 
 func (c *commit) complete(ctx context.Context) (timeline.Instant, error) {
 	t := c.t
 	var none timeline.Instant
-	if err := t.own(ctx); err != nil {
+	if _, err := t.own(ctx); err != nil {
 		return none, err
 	}
 	props, version, err := readProperties(ctx, t.store, t.base)
@@ -447,7 +455,7 @@ func (c *commit) complete(ctx context.Context) (timeline.Instant, error) {
 		}
 	}
 	// Absence before the put is no proof: a writer stalled past its lease may have been rolled back and its name freed.
-	if err := t.own(context.WithoutCancel(ctx)); errors.Is(err, ErrFenced) {
+	if _, err := t.own(context.WithoutCancel(ctx)); errors.Is(err, ErrFenced) {
 		return none, err
 	}
 	next := *c.st
