@@ -194,7 +194,7 @@ func (g *group) create(ctx context.Context, c *commit, no int) error {
 		}
 		for len(rows) > 0 && (g.named || w.Buffered() < c.t.opts.TargetSize) {
 			part := rows[:min(step, len(rows))]
-			batch, err := c.patched(nil, nil, part, f)
+			batch, err := c.rows(nil, nil, part, f)
 			if err != nil {
 				return f.fail(ctx, err)
 			}
@@ -224,13 +224,24 @@ func (g *group) merge(ctx context.Context, c *commit, no int) error {
 	if err != nil {
 		return err
 	}
-	met, fresh, err := g.match(old, c)
+	met, unknown, err := match(old, c.ch.Keys, g.changes)
 	if err != nil {
 		return fmt.Errorf("base file %s: %w", g.slice.Base.Key, err)
 	}
-	if met, err = c.newer(old, met); err != nil {
+	met, stale, err := c.ch.newer(old, met)
+	if err != nil {
 		return fmt.Errorf("base file %s: %w", g.slice.Base.Key, err)
 	}
+	fresh := unknown[:0]
+	for _, r := range unknown {
+		if c.ch.Op(int(r)) != record.Delete {
+			fresh = append(fresh, r)
+		}
+	}
+	c.count(func(i *CommitInfo) {
+		i.Stale += int64(len(stale))
+		i.UnknownDeletes += int64(len(unknown) - len(fresh))
+	})
 	var edit parquet.Edit
 	var replace []int32
 	for _, m := range met {
@@ -249,13 +260,13 @@ func (g *group) merge(ctx context.Context, c *commit, no int) error {
 		return err
 	}
 	if len(replace) > 0 {
-		if edit.With, err = c.patched(old, edit.Replace, replace, f); err != nil {
+		if edit.With, err = c.rows(old, edit.Replace, replace, f); err != nil {
 			return f.fail(ctx, err)
 		}
 		defer edit.With.Release()
 	}
 	if len(fresh) > 0 {
-		rows, err := c.patched(nil, nil, fresh, f)
+		rows, err := c.rows(nil, nil, fresh, f)
 		if err != nil {
 			return f.fail(ctx, err)
 		}
@@ -279,209 +290,9 @@ func (g *group) merge(ctx context.Context, c *commit, no int) error {
 	return nil
 }
 
-// match finds the rows of the base file that the changes meet, in the file's order, and the changes whose keys it does
-// not hold. A key that stands in the file twice, as bulk inserts leave it, is met twice.
-func (g *group) match(old *parquet.File, c *commit) (met []change, fresh []int32, err error) {
-	ask := map[string]int32{} // index into g.changes
-	found := make([]bool, len(g.changes))
-	for i, ch := range g.changes {
-		switch {
-		case ch.at >= 0:
-			met, found[i] = append(met, ch), true
-		case ch.at == lookUp:
-			ask[c.ch.Keys.Value(int(ch.row))] = int32(i)
-		}
-	}
-	if len(ask) > 0 {
-		var first int64
-		for rg, n := range old.RowGroups() {
-			keys, err := old.Keys(rg)
-			if err != nil {
-				return nil, nil, err
-			}
-			for r := range keys.Len() {
-				if i, ok := ask[keys.Value(r)]; ok {
-					met, found[i] = append(met, change{g.changes[i].row, first + int64(r)}), true
-				}
-			}
-			keys.Release()
-			first += n
-		}
-	}
-	slices.SortFunc(met, func(a, b change) int { return cmp.Compare(a.at, b.at) })
-	for i, ch := range g.changes {
-		switch {
-		case found[i]:
-		case c.ch.Op(int(ch.row)) == record.Delete:
-			c.count(func(i *CommitInfo) { i.UnknownDeletes++ })
-		default:
-			fresh = append(fresh, ch.row)
-		}
-	}
-	return met, fresh, nil
-}
-
-// newer drops the changes that are older than the row they meet.
-func (c *commit) newer(old *parquet.File, met []change) ([]change, error) {
-	if len(c.by) == 0 || len(met) == 0 {
-		return met, nil
-	}
-	at := make([]int64, 0, len(met))
-	for _, m := range met {
-		at = append(at, m.at)
-	}
-	stored, err := c.storedOrdering(old, at)
-	if err != nil {
-		return nil, err
-	}
-	order := c.comparerTo(c.ch.Rows, stored)
-	kept := met[:0]
-	for j, m := range met {
-		if order(int(m.row), j) < 0 {
-			c.count(func(i *CommitInfo) { i.Stale++ })
-			continue
-		}
-		kept = append(kept, m)
-	}
-	return kept, nil
-}
-
-// patched returns the rows of changes for a file. A column that a change does not carry has the value that it would
-// have were the changes applied one by one: that of the newest change before it that carries the column, unless the
-// stored row is newer than that one, and then the stored row's. at are the rows of old that are replaced; old is nil
-// when the rows are new.
-func (c *commit) patched(old *parquet.File, at []int64, rows []int32, f *newFile) (arrow.RecordBatch, error) {
-	out, err := c.rows(rows, f)
-	if err != nil || !anyKept(c.ch.Batch) {
-		return out, err
-	}
-	defer out.Release()
-	applied, err := c.applied(old, at)
-	if err != nil {
-		return nil, err
-	}
-	cols := slices.Clone(out.Columns())
-	first := len(cols) - c.schema.NumFields()
-	for col := range c.schema.NumFields() {
-		var stored []int64 // rows of old
-		var before []int32 // rows of c.ch.all
-		idx := make([]int32, len(rows))
-		kept := false
-		for i, r := range rows {
-			idx[i] = int32(i)
-			if !c.ch.Kept(col, int(r)) {
-				continue
-			}
-			switch from, row := c.source(col, r, i, old != nil, applied); from {
-			case fromStored:
-				idx[i] = -1 - int32(len(stored))
-				stored = append(stored, at[i])
-				kept = true
-			case fromBefore:
-				idx[i] = int32(len(rows) + len(before))
-				before = append(before, row)
-				kept = true
-			}
-		}
-		if !kept {
-			continue
-		}
-		parts := []arrow.Array{cols[first+col]}
-		if len(before) > 0 {
-			a, err := takeArray(c.ch.all.Rows.Column(col), before)
-			if err != nil {
-				return nil, err
-			}
-			defer a.Release()
-			parts = append(parts, a)
-		}
-		if len(stored) > 0 {
-			rec, err := old.Take(stored, arrow.NewSchema([]arrow.Field{c.schema.Field(col)}, nil))
-			if err != nil {
-				return nil, err
-			}
-			defer rec.Release()
-			parts = append(parts, rec.Column(0))
-		}
-		for i := range idx {
-			if idx[i] < 0 {
-				idx[i] = int32(len(rows)+len(before)) - 1 - idx[i]
-			}
-		}
-		both, err := array.Concatenate(parts, memory.DefaultAllocator)
-		if err != nil {
-			return nil, err
-		}
-		cols[first+col], err = takeArray(both, idx)
-		both.Release()
-		if err != nil {
-			return nil, err
-		}
-		defer cols[first+col].Release()
-	}
-	return array.NewRecordBatch(c.full, cols, out.NumRows()), nil
-}
-
-// Where a kept value comes from.
-const (
-	fromNowhere = iota // nothing holds it: null
-	fromBefore         // a change of the same commit
-	fromStored
-)
-
-// source finds the value of a column that change r, the i-th of its file, keeps.
-func (c *commit) source(col int, r int32, i int, stored bool, applied func(i int, before int32) bool) (from int, row int32) {
-	for _, b := range c.ch.beaten[r] {
-		if !applied(i, b) {
-			break // it and all before it are older than the stored row
-		}
-		if c.ch.all.Op(int(b)) == record.Delete {
-			return fromNowhere, 0
-		}
-		if !c.ch.all.Kept(col, int(b)) {
-			return fromBefore, b
-		}
-	}
-	if stored {
-		return fromStored, 0
-	}
-	return fromNowhere, 0
-}
-
-// applied returns whether a change of before the collapse would have replaced the stored row that stands at[i] in old.
-func (c *commit) applied(old *parquet.File, at []int64) (func(i int, before int32) bool, error) {
-	if old == nil || len(c.by) == 0 || c.ch.all.Rows == nil {
-		return func(int, int32) bool { return true }, nil
-	}
-	stored, err := c.storedOrdering(old, at)
-	if err != nil {
-		return nil, err
-	}
-	order := c.comparerTo(c.ch.all.Rows, stored)
-	return func(i int, before int32) bool { return order(int(before), i) >= 0 }, nil
-}
-
-// storedOrdering reads the ordering columns of rows of a base file. It is left to the garbage collector.
-func (c *commit) storedOrdering(old *parquet.File, at []int64) (arrow.RecordBatch, error) {
-	fields := make([]arrow.Field, len(c.by))
-	for i, col := range c.by {
-		fields[i] = c.schema.Field(col)
-	}
-	return old.Take(at, arrow.NewSchema(fields, nil))
-}
-
-// comparerTo orders rows against those of storedOrdering.
-func (c *commit) comparerTo(rows, stored arrow.RecordBatch) func(i, j int) int {
-	cmps := make([]func(i, j int) int, len(c.by))
-	for i, col := range c.by {
-		cmps[i] = compareColumns(rows.Column(col), stored.Column(i))
-	}
-	return first(cmps)
-}
-
 // rows gathers changes as rows of a file, meta columns first.
-func (c *commit) rows(idx []int32, f *newFile) (arrow.RecordBatch, error) {
-	data, err := takeRows(c.ch.Rows, idx)
+func (c *commit) rows(old *parquet.File, at []int64, idx []int32, f *newFile) (arrow.RecordBatch, error) {
+	data, err := c.ch.patched(old, at, idx)
 	if err != nil {
 		return nil, err
 	}

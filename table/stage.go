@@ -18,6 +18,7 @@ import (
 // collapsed. Rows has the table's columns in their order.
 type changes struct {
 	record.Batch
+	by    ordering
 	stale int64 // changes that lost against another change of the same key
 
 	// What the changes that the winners beat carried, for the columns that a winner keeps: all has the changes of before
@@ -174,10 +175,10 @@ func collapse(b record.Batch, by ordering) (changes, error) {
 	}
 	if len(winner) == n {
 		b.Retain()
-		return changes{Batch: b}, nil
+		return changes{Batch: b, by: by, stale: stale}, nil
 	}
 	out, err := take(b, winner)
-	ch := changes{Batch: out, stale: stale}
+	ch := changes{Batch: out, by: by, stale: stale}
 	if err == nil && keeps {
 		b.Retain()
 		ch.all, ch.beaten = b, beaten

@@ -201,7 +201,6 @@ type commit struct {
 	full     *arrow.Schema // with meta columns
 	avro     string        // schema as Avro text, and with meta fields
 	avroFull string
-	by       ordering
 	ch       changes
 	groups   []*group
 
@@ -230,6 +229,7 @@ func (c *commit) plan(ctx context.Context, batches []record.Batch, l Locator) er
 	if c.avroFull, err = schema.ToAvro(c.full, name, namespace); err != nil {
 		return err
 	}
+	var by ordering
 	for _, f := range eventTimeFields(c.st.props) {
 		i := fieldIndex(c.schema, f)
 		if i < 0 {
@@ -238,7 +238,7 @@ func (c *commit) plan(ctx context.Context, batches []record.Batch, l Locator) er
 			}
 			return fmt.Errorf("%w: ordering field %q is no column; the table has %v", ErrInvalid, f, names(c.schema))
 		}
-		c.by = append(c.by, i)
+		by = append(by, i)
 	}
 	if len(batches) == 0 {
 		return nil
@@ -248,7 +248,7 @@ func (c *commit) plan(ctx context.Context, batches []record.Batch, l Locator) er
 		return err
 	}
 	defer all.Release()
-	if c.ch, err = collapse(all, c.by); err != nil {
+	if c.ch, err = collapse(all, by); err != nil {
 		return err
 	}
 	c.info.Stale = c.ch.stale

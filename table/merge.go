@@ -1,0 +1,207 @@
+package table
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/lakectl/lakectl/format/parquet"
+	"github.com/lakectl/lakectl/table/record"
+)
+
+// match finds the rows of the base file that the changes meet, in the file's order, and the changes whose keys it does
+// not hold. A key that stands in the file twice, as bulk inserts leave it, is met twice.
+func match(old *parquet.File, keys *array.String, changes []change) (met []change, fresh []int32, err error) {
+	ask := map[string]int32{} // index into changes
+	found := make([]bool, len(changes))
+	for i, ch := range changes {
+		switch {
+		case ch.at >= 0:
+			met, found[i] = append(met, ch), true
+		case ch.at == lookUp:
+			ask[keys.Value(int(ch.row))] = int32(i)
+		}
+	}
+	if len(ask) > 0 {
+		var first int64
+		for rg, n := range old.RowGroups() {
+			keys, err := old.Keys(rg)
+			if err != nil {
+				return nil, nil, err
+			}
+			for r := range keys.Len() {
+				if i, ok := ask[keys.Value(r)]; ok {
+					met, found[i] = append(met, change{changes[i].row, first + int64(r)}), true
+				}
+			}
+			keys.Release()
+			first += n
+		}
+	}
+	slices.SortFunc(met, func(a, b change) int { return cmp.Compare(a.at, b.at) })
+	for i, ch := range changes {
+		if !found[i] {
+			fresh = append(fresh, ch.row)
+		}
+	}
+	return met, fresh, nil
+}
+
+// newer parts the changes that apply from those that are older than the row they meet.
+func (ch *changes) newer(old *parquet.File, met []change) (apply, stale []change, err error) {
+	if len(ch.by) == 0 || len(met) == 0 {
+		return met, nil, nil
+	}
+	at := make([]int64, 0, len(met))
+	for _, m := range met {
+		at = append(at, m.at)
+	}
+	stored, err := ch.storedOrdering(old, at)
+	if err != nil {
+		return nil, nil, err
+	}
+	order := ch.comparerTo(ch.Rows, stored)
+	for j, m := range met {
+		if order(int(m.row), j) < 0 {
+			stale = append(stale, m)
+		} else {
+			apply = append(apply, m)
+		}
+	}
+	return apply, stale, nil
+}
+
+// patched gathers changes as rows. A column that a change does not carry has the value that it would
+// have were the changes applied one by one: that of the newest change before it that carries the column, unless the
+// stored row is newer than that one, and then the stored row's. at are the rows of old that are replaced; old is nil
+// when the rows are new.
+func (ch *changes) patched(old *parquet.File, at []int64, rows []int32) (arrow.RecordBatch, error) {
+	out, err := takeRows(ch.Rows, rows)
+	if err != nil || !anyKept(ch.Batch) {
+		return out, err
+	}
+	defer out.Release()
+	applied, err := ch.applied(old, at)
+	if err != nil {
+		return nil, err
+	}
+	cols := slices.Clone(out.Columns())
+	for col := range cols {
+		var stored []int64 // rows of old
+		var before []int32 // rows of ch.all
+		idx := make([]int32, len(rows))
+		kept := false
+		for i, r := range rows {
+			idx[i] = int32(i)
+			if !ch.Kept(col, int(r)) {
+				continue
+			}
+			switch from, row := ch.source(col, r, i, old != nil, applied); from {
+			case fromStored:
+				idx[i] = -1 - int32(len(stored))
+				stored = append(stored, at[i])
+				kept = true
+			case fromBefore:
+				idx[i] = int32(len(rows) + len(before))
+				before = append(before, row)
+				kept = true
+			}
+		}
+		if !kept {
+			continue
+		}
+		parts := []arrow.Array{cols[col]}
+		if len(before) > 0 {
+			a, err := takeArray(ch.all.Rows.Column(col), before)
+			if err != nil {
+				return nil, err
+			}
+			defer a.Release()
+			parts = append(parts, a)
+		}
+		if len(stored) > 0 {
+			rec, err := old.Take(stored, arrow.NewSchema([]arrow.Field{ch.Rows.Schema().Field(col)}, nil))
+			if err != nil {
+				return nil, err
+			}
+			defer rec.Release()
+			parts = append(parts, rec.Column(0))
+		}
+		for i := range idx {
+			if idx[i] < 0 {
+				idx[i] = int32(len(rows)+len(before)) - 1 - idx[i]
+			}
+		}
+		both, err := array.Concatenate(parts, memory.DefaultAllocator)
+		if err != nil {
+			return nil, err
+		}
+		cols[col], err = takeArray(both, idx)
+		both.Release()
+		if err != nil {
+			return nil, err
+		}
+		defer cols[col].Release()
+	}
+	return array.NewRecordBatch(out.Schema(), cols, out.NumRows()), nil
+}
+
+// Where a kept value comes from.
+const (
+	fromNowhere = iota // nothing holds it: null
+	fromBefore         // a change of the same commit
+	fromStored
+)
+
+// source finds the value of a column that change r, the i-th of its file, keeps.
+func (ch *changes) source(col int, r int32, i int, stored bool, applied func(i int, before int32) bool) (from int, row int32) {
+	for _, b := range ch.beaten[r] {
+		if !applied(i, b) {
+			break // it and all before it are older than the stored row
+		}
+		if ch.all.Op(int(b)) == record.Delete {
+			return fromNowhere, 0
+		}
+		if !ch.all.Kept(col, int(b)) {
+			return fromBefore, b
+		}
+	}
+	if stored {
+		return fromStored, 0
+	}
+	return fromNowhere, 0
+}
+
+// applied returns whether a change of before the collapse would have replaced the stored row that stands at[i] in old.
+func (ch *changes) applied(old *parquet.File, at []int64) (func(i int, before int32) bool, error) {
+	if old == nil || len(ch.by) == 0 || ch.all.Rows == nil {
+		return func(int, int32) bool { return true }, nil
+	}
+	stored, err := ch.storedOrdering(old, at)
+	if err != nil {
+		return nil, err
+	}
+	order := ch.comparerTo(ch.all.Rows, stored)
+	return func(i int, before int32) bool { return order(int(before), i) >= 0 }, nil
+}
+
+// storedOrdering reads the ordering columns of rows of a base file. It is left to the garbage collector.
+func (ch *changes) storedOrdering(old *parquet.File, at []int64) (arrow.RecordBatch, error) {
+	fields := make([]arrow.Field, len(ch.by))
+	for i, col := range ch.by {
+		fields[i] = ch.Rows.Schema().Field(col)
+	}
+	return old.Take(at, arrow.NewSchema(fields, nil))
+}
+
+// comparerTo orders rows against those of storedOrdering.
+func (ch *changes) comparerTo(rows, stored arrow.RecordBatch) func(i, j int) int {
+	cmps := make([]func(i, j int) int, len(ch.by))
+	for i, col := range ch.by {
+		cmps[i] = compareColumns(rows.Column(col), stored.Column(i))
+	}
+	return first(cmps)
+}
