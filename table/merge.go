@@ -52,7 +52,7 @@ func match(old *parquet.File, keys *array.String, changes []change) (met []chang
 
 // newer parts the changes that apply from those that are older than the row they meet.
 func (ch *changes) newer(old *parquet.File, met []change) (apply, stale []change, err error) {
-	if len(ch.by) == 0 || len(met) == 0 {
+	if len(ch.by.cols) == 0 || len(met) == 0 {
 		return met, nil, nil
 	}
 	at := make([]int64, 0, len(met))
@@ -177,7 +177,7 @@ func (ch *changes) source(col int, r int32, i int, stored bool, applied func(i i
 
 // applied returns whether a change of before the collapse would have replaced the stored row that stands at[i] in old.
 func (ch *changes) applied(old *parquet.File, at []int64) (func(i int, before int32) bool, error) {
-	if old == nil || len(ch.by) == 0 || ch.all.Rows == nil {
+	if old == nil || len(ch.by.cols) == 0 || ch.all.Rows == nil {
 		return func(int, int32) bool { return true }, nil
 	}
 	stored, err := ch.storedOrdering(old, at)
@@ -190,8 +190,8 @@ func (ch *changes) applied(old *parquet.File, at []int64) (func(i int, before in
 
 // storedOrdering reads the ordering columns of rows of a base file. It is left to the garbage collector.
 func (ch *changes) storedOrdering(old *parquet.File, at []int64) (arrow.RecordBatch, error) {
-	fields := make([]arrow.Field, len(ch.by))
-	for i, col := range ch.by {
+	fields := make([]arrow.Field, len(ch.by.cols))
+	for i, col := range ch.by.cols {
 		fields[i] = ch.Rows.Schema().Field(col)
 	}
 	return old.Take(at, arrow.NewSchema(fields, nil))
@@ -199,9 +199,9 @@ func (ch *changes) storedOrdering(old *parquet.File, at []int64) (arrow.RecordBa
 
 // comparerTo orders rows against those of storedOrdering.
 func (ch *changes) comparerTo(rows, stored arrow.RecordBatch) func(i, j int) int {
-	cmps := make([]func(i, j int) int, len(ch.by))
-	for i, col := range ch.by {
-		cmps[i] = compareColumns(rows.Column(col), stored.Column(i))
+	cmps := make([]func(i, j int) int, len(ch.by.cols))
+	for i, col := range ch.by.cols {
+		cmps[i] = ch.by.compare(rows.Column(col), stored.Column(i))
 	}
 	return first(cmps)
 }

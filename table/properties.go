@@ -225,23 +225,6 @@ func fieldList(s string) []string {
 	return out
 }
 
-// eventTimeFields returns the ordering fields under event-time ordering, nil under commit-time ordering.
-func eventTimeFields(p map[string]string) []string {
-	fields := fieldList(p[propOrdering])
-	if len(fields) == 0 {
-		fields = fieldList(p[propPrecombine])
-	}
-	switch mode := p[propMergeMode]; {
-	case mode == "COMMIT_TIME_ORDERING":
-		return nil
-	case mode == "EVENT_TIME_ORDERING":
-		return fields
-	case p[propPayload] == payloadOverwrite:
-		return nil
-	}
-	return fields
-}
-
 // writable returns why lakectl must not write the table, or nil. It promises only what it keeps: a table that wants
 // more opens for reading.
 func writable(p map[string]string) error {

@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -36,8 +38,18 @@ func (c changes) release() {
 	}
 }
 
-// ordering is the columns that order the changes of a key, most significant first; empty: arrival order.
-type ordering []int
+// ordering is the columns that order the changes of a key, most significant first; none: arrival order.
+type ordering struct {
+	cols   []int
+	binlog bool // "<file>.<position>", compared as numbers
+}
+
+func (o ordering) compare(a, b arrow.Array) func(i, j int) int {
+	if o.binlog {
+		return compareBinlog(a, b)
+	}
+	return compareColumns(a, b)
+}
 
 // concat joins batches under one schema; a column that a batch lacks is null in its rows.
 func concat(batches []record.Batch, s *arrow.Schema) (record.Batch, error) {
@@ -146,8 +158,8 @@ func fieldIndex(s *arrow.Schema, name string) int {
 }
 
 // collapse leaves one change a key: the one with the greatest ordering value, of equal ones the later arrival. A late
-// change is dropped, whatever it carries.
-func collapse(b record.Batch, by ordering) (changes, error) {
+// change is dropped, whatever it carries; late: it still gives the winner what no newer one carried.
+func collapse(b record.Batch, by ordering, late bool) (changes, error) {
 	n := b.NumRows()
 	type id struct{ partition, key string }
 	last := make(map[id]int32, n)
@@ -171,6 +183,9 @@ func collapse(b record.Batch, by ordering) (changes, error) {
 			}
 		} else {
 			stale++
+			if keeps && late {
+				beaten[s] = append(beaten[s], int32(i))
+			}
 		}
 	}
 	if len(winner) == n {
@@ -198,12 +213,12 @@ func anyKept(b record.Batch) bool {
 // comparer orders row i of a against row j of b by the ordering columns; nil when there are none. A null stands for
 // arrival order: it equals every value, so that a delete without an event time always takes its row away, as in Hudi.
 func comparer(a, b arrow.RecordBatch, by ordering) func(i, j int) int {
-	if len(by) == 0 {
+	if len(by.cols) == 0 {
 		return nil
 	}
-	cmps := make([]func(i, j int) int, len(by))
-	for k, c := range by {
-		cmps[k] = compareColumns(a.Column(c), b.Column(c))
+	cmps := make([]func(i, j int) int, len(by.cols))
+	for k, c := range by.cols {
+		cmps[k] = by.compare(a.Column(c), b.Column(c))
 	}
 	return first(cmps)
 }
@@ -261,6 +276,19 @@ func compareColumns(a, b arrow.Array) func(i, j int) int {
 			return 0
 		}
 		return values(i, j)
+	}
+}
+
+// compareBinlog orders positions in a MySQL binary log (MySqlDebeziumAvroPayload#shouldPickCurrentRecord).
+func compareBinlog(a, b arrow.Array) func(i, j int) int {
+	return func(i, j int) int {
+		if a.IsNull(i) || b.IsNull(j) {
+			return 0
+		}
+		x, xs, _ := strings.Cut(a.ValueStr(i), ".")
+		y, ys, _ := strings.Cut(b.ValueStr(j), ".")
+		number := func(s string) int64 { n, _ := strconv.ParseInt(s, 10, 64); return n }
+		return cmp.Or(cmp.Compare(number(x), number(y)), cmp.Compare(number(xs), number(ys)))
 	}
 }
 

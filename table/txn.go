@@ -229,26 +229,23 @@ func (c *commit) plan(ctx context.Context, batches []record.Batch, l Locator) er
 	if c.avroFull, err = schema.ToAvro(c.full, name, namespace); err != nil {
 		return err
 	}
-	var by ordering
-	for _, f := range eventTimeFields(c.st.props) {
-		i := fieldIndex(c.schema, f)
-		if i < 0 {
-			if len(batches) == 0 {
-				break
-			}
-			return fmt.Errorf("%w: ordering field %q is no column; the table has %v", ErrInvalid, f, names(c.schema))
-		}
-		by = append(by, i)
-	}
 	if len(batches) == 0 {
 		return nil
+	}
+	m, err := mergingOf(c.st.props)
+	if err != nil {
+		return err
+	}
+	by, err := m.by(c.schema)
+	if err != nil {
+		return err
 	}
 	all, err := concat(batches, c.schema)
 	if err != nil {
 		return err
 	}
 	defer all.Release()
-	if c.ch, err = collapse(all, by); err != nil {
+	if c.ch, err = collapse(m.prepare(all), by, m.late); err != nil {
 		return err
 	}
 	c.info.Stale = c.ch.stale

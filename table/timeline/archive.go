@@ -11,13 +11,16 @@ import (
 	"io"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
-	"github.com/parquet-go/parquet-go"
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/lakectl/lakectl/format"
 	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/format/filename"
+	"github.com/lakectl/lakectl/format/parquet"
 	"github.com/lakectl/lakectl/storage"
 )
 
@@ -32,30 +35,67 @@ func LoadArchived(ctx context.Context, store storage.Store, base string, l Layou
 	var all []ArchivedInstant
 	var err error
 	if l.CompletionTimes() {
-		all, err = loadHistory(ctx, store, l.HistoryDir(base))
+		all, err = loadHistory(ctx, store, base, l)
 	} else {
-		all, err = loadArchiveLogs(ctx, store, l.HistoryDir(base))
+		all, err = loadArchiveLogs(ctx, store, base, l)
 	}
 	if err != nil {
 		return nil, err
 	}
 	slices.SortStableFunc(all, func(a, b ArchivedInstant) int { return compare(a.Instant, b.Instant) })
 	// An archiver that crashed between writing and deleting archives an instant twice.
-	return slices.CompactFunc(all, func(a, b ArchivedInstant) bool { return a.same(b.Instant) }), nil
+	return slices.CompactFunc(all, func(a, b ArchivedInstant) bool { return a.Same(b.Instant) }), nil
 }
 
-// manifest is manifest_<n>: the live files of the history (HoodieLSMTimelineManifest).
-type manifest struct {
-	Files []struct {
-		FileName string `json:"fileName"`
-		FileLen  int64  `json:"fileLen"`
-	} `json:"files"`
+// ActiveFile is one file of the active timeline: one state of one instant.
+type ActiveFile struct {
+	Instant
+	storage.Info
+}
+
+// ActiveFiles lists the files of the active timeline, every state of every instant, sorted by key. The listing ends
+// behind the instants: their names begin with a digit, and sort before those of the folders beside them.
+func ActiveFiles(ctx context.Context, store storage.Store, base string, l Layout) ([]ActiveFile, error) {
+	dir := l.Dir(base) + "/"
+	var all []ActiveFile
+	for info, err := range store.List(ctx, dir, dir+"/") { // '/' precedes '0'
+		if err != nil {
+			return nil, fmt.Errorf("list timeline %s: %w", dir, err)
+		}
+		name := strings.TrimPrefix(info.Key, dir)
+		if name > ":" { // ':' follows '9'
+			break
+		}
+		if i, ok := l.parse(name, info); ok {
+			all = append(all, ActiveFile{i, info})
+		}
+	}
+	return all, nil
+}
+
+// HistoryManifest is manifest_<n>: the live files of the history (HoodieLSMTimelineManifest).
+type HistoryManifest struct {
+	Files []HistoryFile `json:"files"`
+}
+
+// HistoryFile is one Parquet file of the history.
+type HistoryFile struct {
+	FileName string `json:"fileName"`
+	FileLen  int64  `json:"fileLen"`
+}
+
+// VersionKey is the key of the file that names the newest version of the history.
+func (l Layout) VersionKey(base string) string { return path.Join(l.HistoryDir(base), "_version_") }
+
+// ManifestKey is the key of a version's manifest.
+func (l Layout) ManifestKey(base string, version int) string {
+	return path.Join(l.HistoryDir(base), "manifest_"+strconv.Itoa(version))
 }
 
 // snapshotVersion is the newest version of the history: what _version_ says, else the greatest manifest there is, else
 // 0 for no history (LSMTimeline#latestSnapshotVersion).
-func snapshotVersion(ctx context.Context, store storage.Store, dir string) (int, error) {
-	b, _, err := store.Get(ctx, path.Join(dir, "_version_"))
+func snapshotVersion(ctx context.Context, store storage.Store, base string, l Layout) (int, error) {
+	b, _, err := store.Get(ctx, l.VersionKey(base))
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return 0, fmt.Errorf("read history version: %w", err)
 	}
@@ -63,7 +103,7 @@ func snapshotVersion(ctx context.Context, store storage.Store, dir string) (int,
 		return v, nil
 	}
 	newest := 0
-	prefix := dir + "/manifest_"
+	prefix := path.Join(l.HistoryDir(base), "manifest_")
 	for info, err := range store.List(ctx, prefix, "") {
 		if err != nil {
 			return 0, fmt.Errorf("list history manifests: %w", err)
@@ -75,98 +115,182 @@ func snapshotVersion(ctx context.Context, store storage.Store, dir string) (int,
 	return newest, nil
 }
 
-func loadHistory(ctx context.Context, store storage.Store, dir string) ([]ArchivedInstant, error) {
-	v, err := snapshotVersion(ctx, store, dir)
+// ReadHistoryManifest reads the newest manifest of the history; its version is 0 where there is none. A damaged
+// manifest is an error that wraps format.ErrCorrupt.
+func ReadHistoryManifest(ctx context.Context, store storage.Store, base string, l Layout) (version int, m HistoryManifest, err error) {
+	v, err := snapshotVersion(ctx, store, base, l)
 	if err != nil || v == 0 {
-		return nil, err
+		return 0, HistoryManifest{}, err
 	}
-	key := path.Join(dir, fmt.Sprintf("manifest_%d", v))
+	m, err = ReadHistoryManifestAt(ctx, store, base, l, v)
+	return v, m, err
+}
+
+// ReadHistoryManifestAt reads the manifest of one version.
+func ReadHistoryManifestAt(ctx context.Context, store storage.Store, base string, l Layout, version int) (m HistoryManifest, err error) {
+	key := l.ManifestKey(base, version)
 	b, _, err := store.Get(ctx, key)
 	if err != nil {
-		return nil, fmt.Errorf("read history manifest: %w", err)
+		return HistoryManifest{}, fmt.Errorf("read history manifest: %w", err)
 	}
-	var m manifest
 	if err := json.Unmarshal(b, &m); err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", key, format.ErrCorrupt, err)
+		return HistoryManifest{}, fmt.Errorf("%s: %w: %w", key, format.ErrCorrupt, err)
+	}
+	for _, f := range m.Files {
+		if _, err := filename.ParseHistory(f.FileName); err != nil {
+			return HistoryManifest{}, fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	return m, nil
+}
+
+// ReadHistoryFile reads the rows of one file of the history.
+func ReadHistoryFile(ctx context.Context, store storage.Store, base string, l Layout, name string) ([]action.LSMInstant, error) {
+	key := path.Join(l.HistoryDir(base), name)
+	b, _, err := store.Get(ctx, key)
+	if err != nil {
+		return nil, fmt.Errorf("read history: %w", err)
+	}
+	rows, err := decodeHistory(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return rows, nil
+}
+
+func loadHistory(ctx context.Context, store storage.Store, base string, l Layout) ([]ArchivedInstant, error) {
+	_, m, err := ReadHistoryManifest(ctx, store, base, l)
+	if err != nil {
+		return nil, err
 	}
 	var all []ArchivedInstant
 	for _, f := range m.Files {
-		if _, err := filename.ParseHistory(f.FileName); err != nil {
-			return nil, fmt.Errorf("%s: %w", key, err)
-		}
-		key := path.Join(dir, f.FileName)
-		b, _, err := store.Get(ctx, key)
+		rows, err := ReadHistoryFile(ctx, store, base, l, f.FileName)
 		if err != nil {
-			return nil, fmt.Errorf("read history: %w", err)
+			return nil, err
 		}
-		some, err := decodeHistory(b)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", key, err)
-		}
-		all = append(all, some...)
-	}
-	return all, nil
-}
-
-// historyRow is action.LSMInstant as Parquet columns. The plan is left unread.
-type historyRow struct {
-	InstantTime    *string `parquet:"instantTime,optional"`
-	CompletionTime *string `parquet:"completionTime,optional"`
-	Action         *string `parquet:"action,optional"`
-	Metadata       []byte  `parquet:"metadata,optional"`
-}
-
-func decodeHistory(b []byte) (all []ArchivedInstant, err error) {
-	defer func() { // the library panics on some damaged files
-		if r := recover(); r != nil {
-			all, err = nil, fmt.Errorf("%w: history file: %v", format.ErrCorrupt, r)
-		}
-	}()
-	rows, err := parquet.Read[historyRow](bytes.NewReader(b), int64(len(b)))
-	if err != nil {
-		return nil, fmt.Errorf("%w: history file: %w", format.ErrCorrupt, err)
-	}
-	for _, r := range rows {
-		if r.InstantTime == nil || r.Action == nil {
-			return nil, fmt.Errorf("%w: history file: a row without instant time or action", format.ErrCorrupt)
-		}
-		a := ArchivedInstant{Instant: Instant{Requested: Time(*r.InstantTime), Completed: Time(*r.InstantTime), Action: Action(*r.Action), State: Completed}}
-		if r.CompletionTime != nil {
-			a.Completed = Time(*r.CompletionTime)
-		}
-		if a.Action.Writes() {
-			if a.Commit, err = action.DecodeCommit(r.Metadata); err != nil {
-				return nil, fmt.Errorf("archived %s %s: %w", a.Action, a.Requested, err)
+		for _, r := range rows {
+			a := ArchivedInstant{Instant: Instant{Requested: Time(r.InstantTime), Completed: Time(r.CompletionTime), Action: Action(r.Action), State: Completed}}
+			if r.CompletionTime == "" {
+				a.Completed = a.Requested
 			}
+			if a.Action.Writes() {
+				if a.Commit, err = action.DecodeCommit(r.Metadata); err != nil {
+					return nil, fmt.Errorf("%s: archived %s %s: %w", f.FileName, a.Action, a.Requested, err)
+				}
+			}
+			all = append(all, a)
 		}
-		all = append(all, a)
 	}
 	return all, nil
 }
 
-func loadArchiveLogs(ctx context.Context, store storage.Store, dir string) ([]ArchivedInstant, error) {
+// HistorySchema is the schema of the history's files, in the order of their columns (HoodieLSMTimelineInstant).
+func HistorySchema() *arrow.Schema {
+	return arrow.NewSchema([]arrow.Field{
+		{Name: "instantTime", Type: arrow.BinaryTypes.String, Nullable: true},
+		{Name: "completionTime", Type: arrow.BinaryTypes.String, Nullable: true},
+		{Name: "action", Type: arrow.BinaryTypes.String, Nullable: true},
+		{Name: "metadata", Type: arrow.BinaryTypes.Binary, Nullable: true},
+		{Name: "plan", Type: arrow.BinaryTypes.Binary, Nullable: true},
+		{Name: "version", Type: arrow.PrimitiveTypes.Int32},
+	}, nil)
+}
+
+func decodeHistory(b []byte) (all []action.LSMInstant, err error) {
+	f, err := parquet.Open(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		return nil, damaged(err)
+	}
+	for g := range f.RowGroups() {
+		rec, err := f.Read(g, HistorySchema())
+		if err != nil {
+			return nil, damaged(err)
+		}
+		text := func(col, row int) string {
+			if c := rec.Column(col); !c.IsNull(row) {
+				return c.(*array.String).Value(row)
+			}
+			return ""
+		}
+		content := func(col, row int) []byte {
+			if c := rec.Column(col); !c.IsNull(row) {
+				return bytes.Clone(c.(*array.Binary).Value(row))
+			}
+			return nil
+		}
+		for i := range int(rec.NumRows()) {
+			r := action.LSMInstant{InstantTime: text(0, i), CompletionTime: text(1, i), Action: text(2, i), Metadata: content(3, i), Plan: content(4, i)}
+			if v := rec.Column(5); !v.IsNull(i) {
+				r.Version = v.(*array.Int32).Value(i)
+			}
+			if r.InstantTime == "" || r.Action == "" {
+				return nil, fmt.Errorf("%w: history file: a row without instant time or action", format.ErrCorrupt)
+			}
+			all = append(all, r)
+		}
+		rec.Release()
+	}
+	return all, nil
+}
+
+// damaged makes sure that an error in the bytes of a history file says that it is one.
+func damaged(err error) error {
+	if errors.Is(err, format.ErrCorrupt) || errors.Is(err, format.ErrUnsupported) {
+		return fmt.Errorf("history file: %w", err)
+	}
+	return fmt.Errorf("%w: history file: %w", format.ErrCorrupt, err)
+}
+
+// ArchiveLogs returns the names of the files of layout 1's archive, by version.
+func ArchiveLogs(ctx context.Context, store storage.Store, base string, l Layout) ([]filename.Log, error) {
+	dir := l.HistoryDir(base) + "/"
 	var logs []filename.Log
-	for info, err := range store.List(ctx, dir+"/", "") {
+	for info, err := range store.List(ctx, dir, "") {
 		if err != nil {
 			return nil, fmt.Errorf("list archive: %w", err)
 		}
-		if n, ok := filename.ParseLog(strings.TrimPrefix(info.Key, dir+"/")); ok && n.Archive {
+		if n, ok := filename.ParseLog(strings.TrimPrefix(info.Key, dir)); ok && n.Archive {
 			logs = append(logs, n)
 		}
 	}
 	slices.SortFunc(logs, func(a, b filename.Log) int { return cmp.Compare(a.Version, b.Version) })
+	return logs, nil
+}
+
+// ReadArchiveLog reads the entries of one file of layout 1's archive, of every state, in its order.
+func ReadArchiveLog(ctx context.Context, store storage.Store, base string, l Layout, n filename.Log) ([]*action.ArchivedEntry, error) {
+	key := path.Join(l.HistoryDir(base), n.String())
+	b, _, err := store.Get(ctx, key)
+	if err != nil {
+		return nil, fmt.Errorf("read archive: %w", err)
+	}
+	all, err := decodeArchiveLog(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
+	}
+	return all, nil
+}
+
+func loadArchiveLogs(ctx context.Context, store storage.Store, base string, l Layout) ([]ArchivedInstant, error) {
+	logs, err := ArchiveLogs(ctx, store, base, l)
+	if err != nil {
+		return nil, err
+	}
 	var all []ArchivedInstant
 	for _, n := range logs {
-		key := path.Join(dir, n.String())
-		b, _, err := store.Get(ctx, key)
+		entries, err := ReadArchiveLog(ctx, store, base, l, n)
 		if err != nil {
-			return nil, fmt.Errorf("read archive: %w", err)
+			return nil, err
 		}
-		some, err := decodeArchiveLog(b)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", key, err)
+		for _, e := range entries {
+			// Old writers leave the state out of their entries, which all are of completed instants.
+			if e.ActionState != "" && e.ActionState != "COMPLETED" {
+				continue
+			}
+			at := Time(e.CommitTime)
+			all = append(all, ArchivedInstant{Instant{at, at, Action(e.ActionType).comparable(), Completed}, e.Commit})
 		}
-		all = append(all, some...)
 	}
 	return all, nil
 }
@@ -176,13 +300,13 @@ func loadArchiveLogs(ctx context.Context, store storage.Store, dir string) ([]Ar
 //	"#HUDI#" | size u64 | version u32 | type u32 | header | content size u64 | content | footer | size u64
 //
 // A torn tail ends the file, as for Hudi.
-func decodeArchiveLog(b []byte) ([]ArchivedInstant, error) {
+func decodeArchiveLog(b []byte) ([]*action.ArchivedEntry, error) {
 	const (
 		magic     = "#HUDI#"
 		avroBlock = 3
 		schemaKey = 2 // HeaderMetadataType.SCHEMA
 	)
-	var all []ArchivedInstant
+	var all []*action.ArchivedEntry
 	for len(b) > 0 {
 		rest, ok := bytes.CutPrefix(b, []byte(magic))
 		if !ok {
@@ -219,12 +343,7 @@ func decodeArchiveLog(b []byte) ([]ArchivedInstant, error) {
 			if err != nil {
 				return nil, err
 			}
-			// Old writers leave the state out of their entries, which all are of completed instants.
-			if e.ActionState != "" && e.ActionState != "COMPLETED" {
-				continue
-			}
-			at := Time(e.CommitTime)
-			all = append(all, ArchivedInstant{Instant{at, at, Action(e.ActionType).comparable(), Completed}, e.Commit})
+			all = append(all, e)
 		}
 		if c.err != nil {
 			return nil, fmt.Errorf("archive block content: %w", c.err)

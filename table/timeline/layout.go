@@ -109,22 +109,15 @@ func (l Layout) parse(name string, info storage.Info) (Instant, bool) {
 	return i, true
 }
 
-// Load reads the active timeline of the table at base, with one listing that ends behind the instants: names of
-// instants begin with a digit, and sort before those of the folders beside them.
+// Load reads the active timeline of the table at base, with one listing.
 func Load(ctx context.Context, store storage.Store, base string, l Layout) (*Timeline, error) {
-	dir := l.Dir(base) + "/"
+	files, err := ActiveFiles(ctx, store, base, l)
+	if err != nil {
+		return nil, err
+	}
 	var all []Instant
-	for info, err := range store.List(ctx, dir, dir+"/") { // '/' precedes '0'
-		if err != nil {
-			return nil, fmt.Errorf("list timeline %s: %w", dir, err)
-		}
-		name := strings.TrimPrefix(info.Key, dir)
-		if name > ":" { // ':' follows '9'
-			break
-		}
-		if i, ok := l.parse(name, info); ok {
-			all = append(all, i)
-		}
+	for _, f := range files {
+		all = append(all, f.Instant)
 	}
 	return New(all...), nil
 }

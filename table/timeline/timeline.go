@@ -73,8 +73,8 @@ type Instant struct {
 	State     State
 }
 
-// same reports whether i and j are states of one instant.
-func (i Instant) same(j Instant) bool {
+// Same reports whether i and j are states of one instant.
+func (i Instant) Same(j Instant) bool {
 	return i.Requested == j.Requested && i.Action.comparable() == j.Action.comparable()
 }
 
@@ -89,7 +89,7 @@ type Timeline struct{ Instants []Instant }
 func New(instants ...Instant) *Timeline {
 	all := slices.Clone(instants)
 	slices.SortStableFunc(all, func(i, j Instant) int { return cmp.Or(compare(i, j), cmp.Compare(j.State, i.State)) })
-	return &Timeline{slices.CompactFunc(all, Instant.same)}
+	return &Timeline{slices.CompactFunc(all, Instant.Same)}
 }
 
 // Filter returns the instants that keep accepts.
@@ -213,7 +213,7 @@ func (t *Timeline) With(i Instant) *Timeline { return New(append(slices.Clone(t.
 
 // Without returns a timeline that holds none of the instants, in whatever state.
 func (t *Timeline) Without(gone ...Instant) *Timeline {
-	return t.Filter(func(i Instant) bool { return !slices.ContainsFunc(gone, i.same) })
+	return t.Filter(func(i Instant) bool { return !slices.ContainsFunc(gone, i.Same) })
 }
 
 const layout17 = "20060102150405.000"
