@@ -28,6 +28,7 @@ var rooms = map[string][]string{
 	"table/lock":        {"storage", "format"},
 	"table":             {"storage", "format"},
 	"index":             {"table", "format"},
+	"archive":           {"table/timeline", "storage", "format"},
 	"compaction":        {"table"},
 	"clean":             {"table"},
 	"catalog":           {"table"},
@@ -53,7 +54,7 @@ var open = []string{"internal/budget", "internal/invariant"}
 
 // homes says which folders may import a third-party library. Arrow, and what is not named, goes everywhere.
 var homes = map[string][]string{
-	"github.com/parquet-go/parquet-go":       {"format/parquet", "table/timeline"}, // timeline: the LSM history
+	"github.com/parquet-go/parquet-go":       {"format/parquet"},
 	"github.com/apache/arrow-go/v18/parquet": {"format/parquet", "cmd"},
 	"github.com/twmb/avro":                   {"format", "ingest/decode"},
 	"github.com/aws":                         {"storage/s3", "table/lock", "catalog/glue"},
