@@ -31,6 +31,7 @@ type Snapshot struct {
 	schema *arrow.Schema
 
 	evolved *evolved // nil: columns go by their names
+	window  *window  // of an incremental query; nil: all rows
 }
 
 // Snapshot returns the table as of its newest completed commit.
@@ -203,6 +204,11 @@ type ScanOptions struct {
 
 // Scan streams the rows, a batch a row group; the consumer releases each batch. Rows of a file keep its order.
 func (s *Snapshot) Scan(ctx context.Context, o ScanOptions) iter.Seq2[arrow.RecordBatch, error] {
+	if s.window != nil {
+		whole := *s
+		whole.window = nil
+		return s.window.scan(ctx, &whole, o)
+	}
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		want, err := s.project(o)
 		if err != nil {

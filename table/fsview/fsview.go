@@ -221,6 +221,22 @@ func (v *View) Partition(p string) []FileSlice {
 	return v.latest[from:to:to]
 }
 
+// Only returns a view of some file groups.
+func (v *View) Only(groups map[GroupID]bool) *View {
+	out := new(View)
+	for _, s := range v.all {
+		if groups[s.Group] {
+			out.all = append(out.all, s)
+		}
+	}
+	for _, s := range v.latest {
+		if groups[s.Group] {
+			out.latest = append(out.latest, s)
+		}
+	}
+	return out
+}
+
 // All returns every slice, sorted by partition, file id and instant. Log files that wait for a compaction stand in a
 // slice of their own. The caller must not change it.
 func (v *View) All() []FileSlice { return v.all }
