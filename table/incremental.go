@@ -44,12 +44,14 @@ func (w *window) holds(at timeline.Time) bool {
 // Incremental returns a snapshot whose scan yields the rows that commits of a window wrote, as they are at the window's
 // end: rows that were written again or deleted within it are shown in their last state, or not at all. begin is
 // exclusive and end inclusive; they are requested times on version 6 and completion times from version 8 on, as in
-// Hudi. A begin of "" or of zeros is the first commit, an end of "" the newest. Table services add no rows.
+// Hudi. A begin of "" or of zeros is before the first commit, an end of "" the newest. The schema is the newest one, so
+// that all windows have the same. Table services add no rows.
 //
-// Only the file slices that commits of the window wrote are read. Where cleaning has deleted them, that is an error
-// that wraps storage.ErrNotFound.
+// Only the file slices that commits of the window wrote are read. Where an end in the past asks for files that cleaning
+// has deleted, that is an error that wraps storage.ErrNotFound; Hudi 1.x then silently leaves out the rows that were
+// written again since.
 func (t *Table) Incremental(ctx context.Context, begin, end timeline.Time) (*Snapshot, error) {
-	if begin == "" || allZero(begin) {
+	if allZero(begin) {
 		begin = ""
 	}
 	if end != "" && begin >= end {
@@ -65,21 +67,28 @@ func (t *Table) Incremental(ctx context.Context, begin, end timeline.Time) (*Sna
 	if s, err = t.listed(ctx, s); err != nil {
 		return nil, err
 	}
+	if begin == "" && end == "" {
+		return t.snapshot(ctx, s, "")
+	}
 	w := &window{begin: begin, end: end}
-	s, err = t.until(ctx, s, w)
+	then, err := t.until(ctx, s, w)
 	if err != nil {
 		return nil, err
 	}
-	snap, err := t.snapshot(ctx, s, "")
-	if err != nil || begin == "" && end == "" {
-		return snap, err
+	touched, err := t.touched(ctx, then, w)
+	if err != nil {
+		return nil, err
 	}
-	touched, err := t.touched(ctx, s, w)
-	if err != nil || begin == "" {
-		return snap, err
+	snap, err := t.snapshot(ctx, then, "")
+	if err != nil {
+		return nil, err
 	}
-	snap.view = snap.view.Only(touched)
-	snap.window = w
+	if snap.schema, err = t.schemaAt(ctx, s, snap, ""); err != nil {
+		return nil, err
+	}
+	if begin != "" {
+		snap.view, snap.window = snap.view.Only(touched), w
+	}
 	return snap, nil
 }
 
@@ -95,9 +104,6 @@ func allZero(at timeline.Time) bool {
 // until returns the state as it was at the window's end: what was completed later is pending in it, so that its files
 // are no data. Where the window reaches behind the active timeline, archived instants are in it too.
 func (t *Table) until(ctx context.Context, s *state, w *window) (*state, error) {
-	if w.begin == "" && w.end == "" {
-		return s, nil
-	}
 	next := *s
 	t.mu.Lock()
 	next.commits = maps.Clone(s.commits)
@@ -194,7 +200,7 @@ func (t *Table) touched(ctx context.Context, s *state, w *window) (map[fsview.Gr
 			continue
 		}
 		if _, ok := s.files[t.key(l.file)]; !ok {
-			return nil, fmt.Errorf("incremental query of %s: %s, which %s %s wrote, was cleaned away: leave out the end, or begin later, or read the newest snapshot instead: %w",
+			return nil, fmt.Errorf("incremental query of %s: %s, which %s %s wrote, was cleaned away: leave out the end of the window, to read up to the newest commit: %w",
 				t.base, l.file, l.by.Action, l.by.Requested, storage.ErrNotFound)
 		}
 		out[g] = true

@@ -93,6 +93,7 @@ func read(t testing.TB, archive string) map[string][]byte {
 
 // Manifest is what the run that made a table wrote down of it.
 type Manifest struct {
+	Engine       string            `json:"engine"`
 	TableType    string            `json:"table_type"` // COW or MOR
 	TableVersion int               `json:"table_version"`
 	Properties   map[string]string `json:"hoodie_properties"`
