@@ -2,12 +2,10 @@ package ingest
 
 import (
 	"context"
-	"strings"
 
 	"github.com/lakectl/lakectl/ingest/checkpoint"
 	"github.com/lakectl/lakectl/table"
 	"github.com/lakectl/lakectl/table/record"
-	"github.com/lakectl/lakectl/table/timeline"
 )
 
 // Sink is what a pipeline writes to: a table, seen through the keyhole that it needs.
@@ -38,12 +36,7 @@ func (s tableSink) Resume(ctx context.Context) (map[string]string, error) {
 }
 
 func (s tableSink) Begin(ctx context.Context) (Txn, error) {
-	action := timeline.Commit
-	// On merge-on-read only delta commits carry offsets (HoodieTableConfig#TYPE, StreamerCheckpointUtils).
-	if strings.EqualFold(s.t.Properties()["hoodie.table.type"], "MERGE_ON_READ") {
-		action = timeline.DeltaCommit
-	}
-	x, err := s.t.Begin(ctx, action)
+	x, err := s.t.Begin(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/lakectl/lakectl/storage/trace"
 	"github.com/lakectl/lakectl/table"
 	"github.com/lakectl/lakectl/table/record"
-	"github.com/lakectl/lakectl/table/timeline"
 )
 
 var wide = arrow.NewSchema([]arrow.Field{
@@ -81,7 +80,7 @@ func BenchmarkUpsert(b *testing.B) {
 	bloom := index.NewBloom(index.BloomOptions{})
 	const rows = 2_000_000
 	write := func(ids []int64, at int64) table.CommitInfo {
-		x, err := tb.Begin(ctx, timeline.Commit)
+		x, err := tb.Begin(ctx)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -228,9 +228,21 @@ func (g *group) merge(ctx context.Context, c *commit, no int) error {
 	if err != nil {
 		return fmt.Errorf("base file %s: %w", g.slice.Base.Key, err)
 	}
+	if c.merging.first { // what is there stays
+		c.count(func(i *CommitInfo) { i.Stale += int64(len(met)) })
+		met = nil
+	}
 	met, stale, err := c.ch.newer(old, met)
 	if err != nil {
 		return fmt.Errorf("base file %s: %w", g.slice.Base.Key, err)
+	}
+	var filled []change // rows that are newer than their change and take from it what they lack
+	var fill arrow.RecordBatch
+	if c.merging.late && len(stale) > 0 {
+		if fill, filled, err = c.ch.filled(old, stale); err != nil {
+			return fmt.Errorf("base file %s: %w", g.slice.Base.Key, err)
+		}
+		defer fill.Release()
 	}
 	fresh := unknown[:0]
 	for _, r := range unknown {
@@ -239,7 +251,7 @@ func (g *group) merge(ctx context.Context, c *commit, no int) error {
 		}
 	}
 	c.count(func(i *CommitInfo) {
-		i.Stale += int64(len(stale))
+		i.Stale += int64(len(stale) - len(filled))
 		i.UnknownDeletes += int64(len(unknown) - len(fresh))
 	})
 	var edit parquet.Edit
@@ -252,7 +264,7 @@ func (g *group) merge(ctx context.Context, c *commit, no int) error {
 		edit.Replace = append(edit.Replace, m.at)
 		replace = append(replace, m.row)
 	}
-	if len(edit.Delete)+len(replace)+len(fresh) == 0 {
+	if len(edit.Delete)+len(replace)+len(filled)+len(fresh) == 0 {
 		return nil
 	}
 	f, err := c.newFile(ctx, g.partition, g.fileID, filename.Merge, no, 0)
@@ -263,7 +275,12 @@ func (g *group) merge(ctx context.Context, c *commit, no int) error {
 		if edit.With, err = c.rows(old, edit.Replace, replace, f); err != nil {
 			return f.fail(ctx, err)
 		}
-		defer edit.With.Release()
+		defer func() { edit.With.Release() }()
+	}
+	if len(filled) > 0 {
+		if err = c.addFilled(&edit, fill, filled, f); err != nil {
+			return f.fail(ctx, err)
+		}
 	}
 	if len(fresh) > 0 {
 		rows, err := c.rows(nil, nil, fresh, f)
@@ -281,12 +298,54 @@ func (g *group) merge(ctx context.Context, c *commit, no int) error {
 		return err
 	}
 	c.record(g.partition, f, action.WriteStat{FileID: g.fileID, PrevCommit: g.slice.BaseInstant, PrevBaseFile: path.Base(g.slice.Base.Key),
-		NumWrites: sum.Rows, NumInserts: int64(len(fresh)), NumUpdateWrites: int64(len(replace)), NumDeletes: int64(len(edit.Delete))}, sum)
+		NumWrites: sum.Rows, NumInserts: int64(len(fresh)), NumUpdateWrites: int64(len(edit.Replace)), NumDeletes: int64(len(edit.Delete))}, sum)
 	c.count(func(i *CommitInfo) {
 		i.Inserted += int64(len(fresh))
-		i.Updated += int64(len(replace))
+		i.Updated += int64(len(edit.Replace))
 		i.Deleted += int64(len(edit.Delete))
 	})
+	return nil
+}
+
+// addFilled puts rows that late changes filled beside those that edit replaces already, in the file's order.
+func (c *commit) addFilled(edit *parquet.Edit, fill arrow.RecordBatch, filled []change, f *newFile) error {
+	idx := make([]int32, len(filled))
+	for i, m := range filled {
+		idx[i] = m.row
+	}
+	rows, err := c.withMeta(fill, idx, f)
+	if err != nil {
+		return err
+	}
+	if edit.With == nil {
+		edit.With = rows
+	} else {
+		defer rows.Release()
+		cols := make([]arrow.Array, rows.NumCols())
+		for i := range cols {
+			if cols[i], err = array.Concatenate([]arrow.Array{edit.With.Column(i), rows.Column(i)}, memory.DefaultAllocator); err != nil {
+				return err
+			}
+			defer cols[i].Release()
+		}
+		edit.With.Release()
+		edit.With = array.NewRecordBatch(c.full, cols, edit.With.NumRows()+rows.NumRows())
+	}
+	for _, m := range filled {
+		edit.Replace = append(edit.Replace, m.at)
+	}
+	order := make([]int32, len(edit.Replace))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(a, b int32) int { return cmp.Compare(edit.Replace[a], edit.Replace[b]) })
+	sorted, err := takeRows(edit.With, order)
+	if err != nil {
+		return err
+	}
+	edit.With.Release()
+	edit.With = sorted
+	slices.Sort(edit.Replace)
 	return nil
 }
 
@@ -297,6 +356,11 @@ func (c *commit) rows(old *parquet.File, at []int64, idx []int32, f *newFile) (a
 		return nil, err
 	}
 	defer data.Release()
+	return c.withMeta(data, idx, f)
+}
+
+// withMeta puts the meta columns before the rows of changes.
+func (c *commit) withMeta(data arrow.RecordBatch, idx []int32, f *newFile) (arrow.RecordBatch, error) {
 	keys, err := takeArray(c.ch.Keys, idx)
 	if err != nil {
 		return nil, err

@@ -149,6 +149,66 @@ func (ch *changes) patched(old *parquet.File, at []int64, rows []int32) (arrow.R
 	return array.NewRecordBatch(out.Schema(), cols, out.NumRows()), nil
 }
 
+// filled returns stored rows whose nulls late changes fill: rows of old at the changes' places, in the columns of the
+// changes. hit are those of the changes that fill something; the others leave their row as it is.
+func (ch *changes) filled(old *parquet.File, late []change) (rows arrow.RecordBatch, hit []change, err error) {
+	at := make([]int64, len(late))
+	idx := make([]int32, len(late))
+	for i, m := range late {
+		at[i], idx[i] = m.at, m.row
+	}
+	stored, err := old.Take(at, ch.Rows.Schema())
+	if err != nil {
+		return nil, nil, err
+	}
+	defer stored.Release()
+	with, err := takeRows(ch.Rows, idx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer with.Release()
+	n := len(late)
+	changed := make([]bool, n)
+	cols := make([]arrow.Array, stored.NumCols())
+	for c := range cols {
+		was, now := stored.Column(c), with.Column(c)
+		from := make([]int32, n)
+		any := false
+		for i := range from {
+			from[i] = int32(i)
+			if was.IsNull(i) && now.IsValid(i) && ch.Op(int(idx[i])) != record.Delete && !ch.Kept(c, int(idx[i])) {
+				from[i] = int32(n + i)
+				any, changed[i] = true, true
+			}
+		}
+		cols[c] = was
+		if !any {
+			continue
+		}
+		both, err := array.Concatenate([]arrow.Array{was, now}, memory.DefaultAllocator)
+		if err != nil {
+			return nil, nil, err
+		}
+		cols[c], err = takeArray(both, from)
+		both.Release()
+		if err != nil {
+			return nil, nil, err
+		}
+		defer cols[c].Release()
+	}
+	var keep []int32
+	for i, m := range late {
+		if changed[i] {
+			keep = append(keep, int32(i))
+			hit = append(hit, m)
+		}
+	}
+	all := array.NewRecordBatch(stored.Schema(), cols, int64(n))
+	defer all.Release()
+	rows, err = takeRows(all, keep)
+	return rows, hit, err
+}
+
 // Where a kept value comes from.
 const (
 	fromNowhere = iota // nothing holds it: null

@@ -21,7 +21,8 @@ type merging struct {
 	deleteMarker string
 	unavailable  string // a text or bytes value that means: as before; "": none does
 	gaps         bool   // a null means: as before (IGNORE_DEFAULTS)
-	late         bool   // with gaps: a record older than the row fills the row's nulls
+	late         bool   // a record that is older than the row fills the row's nulls
+	first        bool   // the row that is there stays
 }
 
 const (
@@ -101,6 +102,22 @@ func mergingOf(p map[string]string) (merging, error) {
 		return m, fmt.Errorf("%w: payload class %s: lakectl knows Hudi's overwrite, default, event time, non-defaults, partial update, Debezium and DMS payloads", format.ErrUnsupported, class)
 	}
 	return m, nil
+}
+
+// merging is how this writer merges into the table: as the table says, and what the options add to it that no property
+// of Hudi expresses.
+func (t *Table) merging(p map[string]string) (merging, error) {
+	m, err := mergingOf(p)
+	switch t.opts.Merge {
+	case "", "latest":
+	case "partial":
+		m.late = len(m.ordering) > 0
+	case "first":
+		m.first = true
+	default:
+		err = fmt.Errorf("%w: merge %q: want latest, partial or first", ErrInvalid, t.opts.Merge)
+	}
+	return m, err
 }
 
 // needs lists the columns that merging looks at, beside the record key.

@@ -158,8 +158,8 @@ func fieldIndex(s *arrow.Schema, name string) int {
 }
 
 // collapse leaves one change a key: the one with the greatest ordering value, of equal ones the later arrival. A late
-// change is dropped, whatever it carries; late: it still gives the winner what no newer one carried.
-func collapse(b record.Batch, by ordering, late bool) (changes, error) {
+// change is dropped, whatever it carries, unless late ones fill gaps: then it gives the winner what no newer one carried.
+func collapse(b record.Batch, by ordering, m merging) (changes, error) {
 	n := b.NumRows()
 	type id struct{ partition, key string }
 	last := make(map[id]int32, n)
@@ -176,14 +176,19 @@ func collapse(b record.Batch, by ordering, late bool) (changes, error) {
 			winner = append(winner, int32(i))
 			continue
 		}
-		if w := winner[s]; order == nil || order(i, int(w)) >= 0 {
+		w := winner[s]
+		if m.first && b.Op(int(w)) != record.Delete {
+			stale++
+			continue
+		}
+		if order == nil || m.first || order(i, int(w)) >= 0 {
 			winner[s] = int32(i)
 			if keeps {
 				beaten[s] = append([]int32{w}, beaten[s]...)
 			}
 		} else {
 			stale++
-			if keeps && late {
+			if keeps && m.late {
 				beaten[s] = append(beaten[s], int32(i))
 			}
 		}

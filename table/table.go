@@ -43,6 +43,7 @@ type Options struct {
 	Compression  string        // zstd (default), snappy, gzip, uncompressed
 	RowGroupRows int           // 0 = format/parquet's default
 	Parallelism  int           // files written at once; 0 = GOMAXPROCS
+	Merge        string        // latest (default), partial (late changes fill nulls) or first (stored keys stay)
 	Evolve       []string      // what batches may do to the schema: add, widen, nullable
 	Now          func() time.Time
 	NewID        func() string // random UUIDs

@@ -116,7 +116,7 @@ func read(tb *table.Table, at timeline.Time) (map[string]string, error) {
 
 func commit(tb *table.Table, l table.Locator, rows ...row) (table.CommitInfo, error) {
 	ctx := context.Background()
-	x, err := tb.Begin(ctx, timeline.Commit)
+	x, err := tb.Begin(ctx)
 	if err != nil {
 		return table.CommitInfo{}, err
 	}
@@ -519,7 +519,7 @@ func TestReadOnlyTables(t *testing.T) {
 		"hoodie.datasource.write.drop.partition.columns": "true",
 	} {
 		tb := create(t, mem.New(), orders(9, func(c *table.Config) { c.Properties = map[string]string{key: value} }), table.Options{})
-		if _, err := tb.Begin(context.Background(), timeline.Commit); !errors.Is(err, format.ErrUnsupported) || !strings.Contains(err.Error(), value) && !strings.Contains(err.Error(), key) {
+		if _, err := tb.Begin(context.Background()); !errors.Is(err, format.ErrUnsupported) || !strings.Contains(err.Error(), value) && !strings.Contains(err.Error(), key) {
 			t.Errorf("%s=%s: %v", key, value, err)
 		}
 		if _, err := tb.Snapshot(context.Background()); err != nil {

@@ -35,10 +35,7 @@ type Txn struct {
 // Begin takes the table's lock, unless this Table holds it already, rolls back what a dead writer left, and starts a
 // transaction. ErrFenced: somebody else owns the table. format.ErrUnsupported: the table promises something that lakectl
 // cannot keep, so it may only be read.
-func (t *Table) Begin(ctx context.Context, a timeline.Action) (*Txn, error) {
-	if a != timeline.Commit {
-		return nil, fmt.Errorf("%w: a transaction of action %q on a copy-on-write table: want %q", ErrInvalid, a, timeline.Commit)
-	}
+func (t *Table) Begin(ctx context.Context) (*Txn, error) {
 	if !t.writing.TryLock() {
 		return nil, fmt.Errorf("%w: a transaction of this table is open: end it first", ErrInvalid)
 	}
@@ -201,6 +198,7 @@ type commit struct {
 	full     *arrow.Schema // with meta columns
 	avro     string        // schema as Avro text, and with meta fields
 	avroFull string
+	merging  merging
 	ch       changes
 	groups   []*group
 
@@ -232,10 +230,10 @@ func (c *commit) plan(ctx context.Context, batches []record.Batch, l Locator) er
 	if len(batches) == 0 {
 		return nil
 	}
-	m, err := mergingOf(c.st.props)
-	if err != nil {
+	if c.merging, err = c.t.merging(c.st.props); err != nil {
 		return err
 	}
+	m := c.merging
 	by, err := m.by(c.schema)
 	if err != nil {
 		return err
@@ -245,7 +243,7 @@ func (c *commit) plan(ctx context.Context, batches []record.Batch, l Locator) er
 		return err
 	}
 	defer all.Release()
-	if c.ch, err = collapse(m.prepare(all), by, m.late); err != nil {
+	if c.ch, err = collapse(m.prepare(all), by, m); err != nil {
 		return err
 	}
 	c.info.Stale = c.ch.stale

@@ -145,7 +145,7 @@ func TestAuditFindsGap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x, err := tab.Begin(t.Context(), "commit")
+	x, err := tab.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func TestOneWriter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x, err := tab.Begin(t.Context(), "commit")
+	x, err := tab.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/lakectl/lakectl/storage/mem"
 	"github.com/lakectl/lakectl/table"
 	"github.com/lakectl/lakectl/table/record"
-	"github.com/lakectl/lakectl/table/timeline"
 )
 
 const partitions, rows = 30, 2_000_000
@@ -39,7 +38,7 @@ func BenchmarkLocate(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer tb.Close(ctx)
-	x, err := tb.Begin(ctx, timeline.Commit)
+	x, err := tb.Begin(ctx)
 	if err != nil {
 		b.Fatal(err)
 	}

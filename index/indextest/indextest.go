@@ -17,7 +17,6 @@ import (
 	"github.com/lakectl/lakectl/storage/mem"
 	"github.com/lakectl/lakectl/table"
 	"github.com/lakectl/lakectl/table/record"
-	"github.com/lakectl/lakectl/table/timeline"
 )
 
 // row is a change of the table orders: a row, or the deletion of one.
@@ -98,7 +97,7 @@ func batch(rows ...row) record.Batch {
 func (h *harness) commit(rows ...row) {
 	h.t.Helper()
 	ctx := context.Background()
-	x, err := h.table.Begin(ctx, timeline.Commit)
+	x, err := h.table.Begin(ctx)
 	if err != nil {
 		h.t.Fatal(err)
 	}
