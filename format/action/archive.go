@@ -2,6 +2,7 @@ package action
 
 import (
 	"fmt"
+	"reflect"
 
 	"github.com/twmb/avro"
 
@@ -22,27 +23,73 @@ type LSMInstant struct {
 // LSMInstantSchema is the Avro schema of LSMInstant, which history files carry in their footer.
 func LSMInstantSchema() string { return lsmInstantCodec().text }
 
-// ArchivedEntry is one state of one instant in the archive of version 6 (HoodieArchivedMetaEntry), as far as it is of
-// use: times, action, and what was written.
+// ArchivedEntry is one state of one instant in the archive of version 6 (HoodieArchivedMetaEntry): its times, and what
+// the file of that state held, where Hudi keeps that. Of the pointers at most one is not nil.
 type ArchivedEntry struct {
 	CommitTime          string
 	ActionType          string
 	ActionState         string // REQUESTED, INFLIGHT or COMPLETED
 	StateTransitionTime string
-	Commit              *CommitMetadata // of a completed commit, deltacommit or replacecommit, else nil
-	Clean               *CleanMetadata
-	Rollback            *RollbackMetadata
+	Version             int32 // 0 is null, as Hudi writes it
+
+	// Commit is of a commit or deltacommit in any state, and of an inflight or completed replacecommit.
+	Commit           *CommitMetadata
+	RequestedReplace *RequestedReplaceMetadata
+	CompactionPlan   *CompactionPlan
+	CleanerPlan      *CleanerPlan
+	Clean            *CleanMetadata
+	Rollback         *RollbackMetadata
+	Savepoint        *SavepointMetadata
+	IndexCommit      *IndexCommitMetadata
 }
 
 type wireArchived struct {
-	CommitTime          *string           `avro:"commitTime"`
-	ActionType          *string           `avro:"actionType"`
-	ActionState         *string           `avro:"actionState"`
-	StateTransitionTime *string           `avro:"stateTransitionTime"`
-	Commit              *wireCommit       `avro:"hoodieCommitMetadata"`
-	Replace             *wireCommit       `avro:"hoodieReplaceCommitMetadata"`
-	Clean               *CleanMetadata    `avro:"hoodieCleanMetadata"`
-	Rollback            *RollbackMetadata `avro:"hoodieRollbackMetadata"`
+	CommitTime          *string                   `avro:"commitTime"`
+	ActionType          *string                   `avro:"actionType"`
+	ActionState         *string                   `avro:"actionState"`
+	StateTransitionTime *string                   `avro:"stateTransitionTime"`
+	Version             *int32                    `avro:"version"`
+	Commit              *wireCommit               `avro:"hoodieCommitMetadata"`
+	Replace             *wireCommit               `avro:"hoodieReplaceCommitMetadata"`
+	InflightReplace     *wireCommit               `avro:"HoodieInflightReplaceMetadata"`
+	RequestedReplace    *RequestedReplaceMetadata `avro:"hoodieRequestedReplaceMetadata"`
+	CompactionPlan      *CompactionPlan           `avro:"hoodieCompactionPlan"`
+	CleanerPlan         *CleanerPlan              `avro:"hoodieCleanerPlan"`
+	Clean               *CleanMetadata            `avro:"hoodieCleanMetadata"`
+	Rollback            *RollbackMetadata         `avro:"hoodieRollbackMetadata"`
+	Savepoint           *SavepointMetadata        `avro:"hoodieSavePointMetadata"`
+	IndexCommit         *IndexCommitMetadata      `avro:"hoodieIndexCommitMetadata"`
+}
+
+// ArchivedEntrySchema is the Avro schema that AppendAvro writes by, which blocks carry in their header.
+func ArchivedEntrySchema() string { return archivedEntryCodec().text }
+
+// AppendAvro appends the entry as one bare Avro datum. Equal entries give equal bytes.
+func (e *ArchivedEntry) AppendAvro(dst []byte) ([]byte, error) {
+	w := wireArchived{
+		CommitTime: &e.CommitTime, ActionType: &e.ActionType, ActionState: ref(e.ActionState), StateTransitionTime: ref(e.StateTransitionTime),
+		RequestedReplace: e.RequestedReplace, CompactionPlan: e.CompactionPlan, CleanerPlan: e.CleanerPlan, Clean: e.Clean,
+		Rollback: e.Rollback, Savepoint: e.Savepoint, IndexCommit: e.IndexCommit,
+	}
+	if e.Version != 0 {
+		w.Version = &e.Version
+	}
+	if e.Commit != nil {
+		c := e.Commit.toWire()
+		switch {
+		case c.Replaced != nil:
+			w.Replace = &c
+		case e.ActionType == "replacecommit" || e.ActionType == "clustering":
+			w.InflightReplace = &c
+		default:
+			w.Commit = &c
+		}
+	}
+	dst, err := archivedEntryCodec().root.append(dst, reflect.ValueOf(&w))
+	if err != nil {
+		return nil, fmt.Errorf("encode archived %s %s: %w", e.ActionType, e.CommitTime, err)
+	}
+	return dst, nil
 }
 
 // ArchivedDecoder decodes the records of one block of an archive file. It is safe for concurrent use.
@@ -69,7 +116,9 @@ func (d *ArchivedDecoder) Decode(b []byte) (*ArchivedEntry, error) {
 	}
 	e := &ArchivedEntry{
 		CommitTime: deref(w.CommitTime), ActionType: deref(w.ActionType), ActionState: deref(w.ActionState),
-		StateTransitionTime: deref(w.StateTransitionTime), Clean: w.Clean, Rollback: w.Rollback,
+		StateTransitionTime: deref(w.StateTransitionTime), Version: deref(w.Version), RequestedReplace: w.RequestedReplace,
+		CompactionPlan: w.CompactionPlan, CleanerPlan: w.CleanerPlan, Clean: w.Clean, Rollback: w.Rollback, Savepoint: w.Savepoint,
+		IndexCommit: w.IndexCommit,
 	}
 	switch {
 	case w.Replace != nil:
@@ -79,6 +128,8 @@ func (d *ArchivedDecoder) Decode(b []byte) (*ArchivedEntry, error) {
 		e.Commit = w.Replace.commit()
 	case w.Commit != nil:
 		e.Commit = w.Commit.commit()
+	case w.InflightReplace != nil:
+		e.Commit = w.InflightReplace.commit()
 	}
 	return e, nil
 }
