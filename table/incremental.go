@@ -3,6 +3,7 @@ package table
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -13,10 +14,12 @@ import (
 
 	"github.com/lakectl/lakectl/format"
 	"github.com/lakectl/lakectl/format/action"
-	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table/fsview"
 	"github.com/lakectl/lakectl/table/timeline"
 )
+
+// ErrCleaned says that cleaning has deleted what a query asks for; newer commits can be read.
+var ErrCleaned = errors.New("cleaned away")
 
 const commitTime = "_hoodie_commit_time"
 
@@ -48,7 +51,7 @@ func (w *window) holds(at timeline.Time) bool {
 // that all windows have the same. Table services add no rows.
 //
 // Only the file slices that commits of the window wrote are read. Where an end in the past asks for files that cleaning
-// has deleted, that is an error that wraps storage.ErrNotFound; Hudi 1.x then silently leaves out the rows that were
+// has deleted, that is an error that wraps ErrCleaned; Hudi 1.x then silently leaves out the rows that were
 // written again since.
 func (t *Table) Incremental(ctx context.Context, begin, end timeline.Time) (*Snapshot, error) {
 	if allZero(begin) {
@@ -200,8 +203,8 @@ func (t *Table) touched(ctx context.Context, s *state, w *window) (map[fsview.Gr
 			continue
 		}
 		if _, ok := s.files[t.key(l.file)]; !ok {
-			return nil, fmt.Errorf("incremental query of %s: %s, which %s %s wrote, was cleaned away: leave out the end of the window, to read up to the newest commit: %w",
-				t.base, l.file, l.by.Action, l.by.Requested, storage.ErrNotFound)
+			return nil, fmt.Errorf("incremental query of %s: %s, which %s %s wrote, was %w: leave out the end, to read up to the newest commit",
+				t.base, l.file, l.by.Action, l.by.Requested, ErrCleaned)
 		}
 		out[g] = true
 	}

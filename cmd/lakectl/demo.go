@@ -246,11 +246,12 @@ func countRows(ctx context.Context, c config.Table) (int64, error) {
 		return 0, err
 	}
 	var n int64
-	p, err := newPlan(snap, readFlags{columns: []string{"_hoodie_record_key"}, limit: -1}, nil)
+	src := rowsOf(snap, table.ScanOptions{})
+	p, err := newPlan(src, readFlags{columns: []string{"_hoodie_record_key"}, limit: -1}, nil)
 	if err != nil {
 		return 0, err
 	}
-	err = p.each(ctx, snap, func(r arrow.RecordBatch) error { n += r.NumRows(); return nil })
+	err = p.each(ctx, src, func(r arrow.RecordBatch) error { n += r.NumRows(); return nil })
 	return n, err
 }
 

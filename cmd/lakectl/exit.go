@@ -45,6 +45,7 @@ var exits = []struct {
 	{errUsage, exitUsage},
 	{config.ErrInvalid, exitUsage},
 	{table.ErrNoTable, exitUsage},
+	{table.ErrCleaned, exitUsage},
 	{ingest.ErrLostOffsets, exitRefused},
 	{ingest.ErrBadRecord, exitRefused},
 	{schema.ErrIncompatible, exitRefused},

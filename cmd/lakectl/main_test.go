@@ -86,11 +86,11 @@ func TestParseInstant(t *testing.T) {
 		"2026-01-31T12:00:00.5Z":    "20260131120000500",
 		"2026-01-31T12:00:00+02:00": "20260131100000000",
 	} {
-		if got, err := parseInstant(in); err != nil || string(got) != want {
+		if got, err := parseInstant("--as-of", in); err != nil || string(got) != want {
 			t.Errorf("%s: %s, %v; want %s", in, got, err, want)
 		}
 	}
-	if _, err := parseInstant("yesterday"); exitCode(err) != exitUsage {
+	if _, err := parseInstant("--end", "yesterday"); exitCode(err) != exitUsage {
 		t.Errorf("yesterday: %v", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"slices"
 	"strings"
@@ -39,11 +40,17 @@ func (a *app) readCommand() *cobra.Command {
 		Short: "Read a table, whoever wrote it",
 		Long: `Read the newest snapshot of a Hudi table, or the one --as-of an instant, and print its rows.
 
+--query read_optimized leaves out what stands in log files only. --query incremental prints the rows that the commits
+later than --begin and not later than --end wrote, as they are at --end. --query cdc prints what changed between the two,
+with the row before and after each change.
+
 --where takes comparisons (= != < <= > >=), IN, BETWEEN, LIKE, IS NULL, AND, OR, NOT and brackets over columns and
 literals: numbers, 'text', TRUE, FALSE, and dates and times as text. --format jsonl prints one JSON object per row, keys
 in order: see docs/reading.md.`,
 		Example: `  lakectl read --path ./lake/orders --limit 10
-  lakectl read --path s3://lake/shop/orders --columns order_id,amount --where "amount > 100 AND dt >= '2026-01-01'" --format csv`,
+  lakectl read --path s3://lake/shop/orders --columns order_id,amount --where "amount > 100 AND dt >= '2026-01-01'" --format csv
+  lakectl read --path ./lake/orders --query incremental --begin 20260131120000000 --format jsonl
+  lakectl read --path ./lake/orders --query cdc --begin earliest --format jsonl`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if f.format == "" {
@@ -57,9 +64,9 @@ in order: see docs/reading.md.`,
 	}
 	f.flags(c)
 	g := c.Flags()
-	g.StringVar(&f.query, "query", "snapshot", "kind of query; snapshot is the one that there is")
-	g.StringVar(&f.begin, "begin", "", "incremental queries: not supported yet")
-	g.StringVar(&f.end, "end", "", "incremental queries: not supported yet")
+	g.StringVar(&f.query, "query", "snapshot", "snapshot, read_optimized, incremental or cdc")
+	g.StringVar(&f.begin, "begin", "", "incremental, cdc: begin after this instant or time; earliest: with the first commit")
+	g.StringVar(&f.end, "end", "", "incremental, cdc: end with this instant or time; nothing: with the newest commit")
 	g.StringVar(&f.asOf, "as-of", "", "read the table as of an instant (20260131120000000) or a time (2026-01-31, 2026-01-31T12:00:00Z)")
 	g.StringSliceVar(&f.columns, "columns", nil, "columns to print, in this order; nothing: all")
 	g.StringVar(&f.where, "where", "", "print only rows for which the expression is true")
@@ -71,13 +78,20 @@ in order: see docs/reading.md.`,
 }
 
 func (a *app) read(ctx context.Context, f readFlags) error {
+	window := f.query == "incremental" || f.query == "cdc"
 	switch {
-	case slices.Contains([]string{"read_optimized", "incremental", "cdc"}, f.query):
-		return usage("--query %s is not supported by this version of lakectl yet; use snapshot", f.query)
-	case f.query != "snapshot":
-		return usage("--query %s: expected snapshot", f.query)
-	case f.begin != "" || f.end != "":
-		return usage("--begin and --end belong to incremental queries, which this version of lakectl does not support yet; see --as-of")
+	case !slices.Contains([]string{"snapshot", "read_optimized", "incremental", "cdc"}, f.query):
+		return usage("--query %s: expected snapshot, read_optimized, incremental or cdc", f.query)
+	case !window && (f.begin != "" || f.end != ""):
+		return usage("--begin and --end belong to --query incremental and --query cdc; to read the table as it was, use --as-of")
+	case window && f.asOf != "":
+		return usage("--as-of belongs to --query snapshot and --query read_optimized; with --query %s, use --end", f.query)
+	case window && f.begin == "":
+		return usage("--query %s needs --begin: an instant or a time after which to begin, or earliest", f.query)
+	case f.query == "cdc" && f.meta:
+		return usage("--meta: changes have no _hoodie_ columns; ts_ms is the instant of the commit")
+	case f.query == "cdc" && f.sort:
+		return usage("--sort: changes come in the order of commits; leave it out")
 	case !slices.Contains(render.Formats, f.format):
 		return usage("--format %s: expected %s", f.format, strings.Join(render.Formats, ", "))
 	case (f.format == "parquet" || f.format == "arrow") && isTerminal(a.out):
@@ -94,16 +108,16 @@ func (a *app) read(ctx context.Context, f readFlags) error {
 	if err != nil {
 		return err
 	}
-	snap, err := snapshotAt(ctx, t, f.asOf)
+	src, err := f.source(ctx, t)
 	if err != nil {
 		return err
 	}
-	p, err := newPlan(snap, f, filter)
+	p, err := newPlan(src, f, filter)
 	if err != nil {
 		return err
 	}
 	out := bufio.NewWriterSize(a.out, 256<<10)
-	if err := p.run(ctx, snap, out); err != nil {
+	if err := p.run(ctx, src, out); err != nil {
 		return err
 	}
 	return out.Flush()
@@ -118,11 +132,60 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && st.Mode()&os.ModeCharDevice != 0
 }
 
+// source is what a query reads.
+type source struct {
+	props map[string]string
+	row   []arrow.Field // printed where no columns are named
+	all   *arrow.Schema // what can be named
+	scan  func(ctx context.Context, columns []string) iter.Seq2[arrow.RecordBatch, error]
+}
+
+func (f readFlags) source(ctx context.Context, t *table.Table) (*source, error) {
+	if f.query == "snapshot" || f.query == "read_optimized" {
+		snap, err := snapshotAt(ctx, t, f.asOf)
+		if err != nil {
+			return nil, err
+		}
+		return rowsOf(snap, table.ScanOptions{}), nil
+	}
+	var begin, end timeline.Time
+	var err error
+	if f.begin != "earliest" {
+		if begin, err = parseInstant("--begin", f.begin); err != nil {
+			return nil, err
+		}
+	}
+	if f.end != "" {
+		if end, err = parseInstant("--end", f.end); err != nil {
+			return nil, err
+		}
+	}
+	if end != "" && begin >= end {
+		return nil, usage("--begin %s, --end %s: the end must be later, as the begin itself is left out", f.begin, f.end)
+	}
+	snap, err := t.Incremental(ctx, begin, end)
+	if err != nil {
+		return nil, err
+	}
+	return rowsOf(snap, table.ScanOptions{}), nil
+}
+
+func rowsOf(snap *table.Snapshot, o table.ScanOptions) *source {
+	return &source{
+		props: snap.Properties(), row: snap.Schema().Fields(), all: schema.WithMeta(snap.Schema()),
+		scan: func(ctx context.Context, columns []string) iter.Seq2[arrow.RecordBatch, error] {
+			o := o
+			o.Columns = columns
+			return snap.Scan(ctx, o)
+		},
+	}
+}
+
 func snapshotAt(ctx context.Context, t *table.Table, asOf string) (*table.Snapshot, error) {
 	if asOf == "" {
 		return t.Snapshot(ctx)
 	}
-	at, err := parseInstant(asOf)
+	at, err := parseInstant("--as-of", asOf)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +194,7 @@ func snapshotAt(ctx context.Context, t *table.Table, asOf string) (*table.Snapsh
 
 // parseInstant takes what Hudi's as.of.instant takes (HoodieSqlCommonUtils#formatQueryInstant), and RFC 3339. An instant
 // without milliseconds means the end of its second (HoodieInstantTimeGenerator#fixInstantTimeCompatibility).
-func parseInstant(s string) (timeline.Time, error) {
+func parseInstant(flag, s string) (timeline.Time, error) {
 	digits := strings.Trim(s, "0123456789") == ""
 	switch {
 	case digits && len(s) == 17:
@@ -144,7 +207,7 @@ func parseInstant(s string) (timeline.Time, error) {
 			return timeline.Format(at), nil
 		}
 	}
-	return "", usage("--as-of %s: expected an instant such as 20260131120000000, or a time such as 2026-01-31 or 2026-01-31T12:00:00Z", s)
+	return "", usage("%s %s: expected an instant such as 20260131120000000, or a time such as 2026-01-31 or 2026-01-31T12:00:00Z", flag, s)
 }
 
 // plan is what a read scans, keeps and prints.
@@ -157,14 +220,14 @@ type plan struct {
 	keys   []string      // the columns to sort by
 }
 
-func newPlan(snap *table.Snapshot, f readFlags, filter *where.Expr) (*plan, error) {
+func newPlan(src *source, f readFlags, filter *where.Expr) (*plan, error) {
 	p := &plan{flags: f, filter: filter}
-	all := schema.WithMeta(snap.Schema())
+	all := src.all
 	if f.meta {
 		p.show = append(p.show, schema.MetaColumns...)
 	}
 	if len(f.columns) == 0 {
-		for _, c := range snap.Schema().Fields() {
+		for _, c := range src.row {
 			p.show = append(p.show, c.Name)
 		}
 	}
@@ -191,7 +254,7 @@ func newPlan(snap *table.Snapshot, f readFlags, filter *where.Expr) (*plan, erro
 		}
 	}
 	if f.sort {
-		p.keys = sortColumns(snap, all)
+		p.keys = sortColumns(src.props, all)
 		for _, c := range p.keys {
 			need(c)
 		}
@@ -207,8 +270,7 @@ func newPlan(snap *table.Snapshot, f readFlags, filter *where.Expr) (*plan, erro
 
 // sortColumns are the record key and the partition path: the meta columns, or, where the table is kept without them,
 // the columns that they are made of.
-func sortColumns(snap *table.Snapshot, all *arrow.Schema) []string {
-	props := snap.Properties()
+func sortColumns(props map[string]string, all *arrow.Schema) []string {
 	if props["hoodie.populate.meta.fields"] != "false" {
 		return []string{"_hoodie_record_key", "_hoodie_partition_path"}
 	}
@@ -234,7 +296,7 @@ func fieldNames(s *arrow.Schema) []string {
 // errEnough ends a scan that has printed its limit.
 var errEnough = errors.New("limit reached")
 
-func (p *plan) run(ctx context.Context, snap *table.Snapshot, w io.Writer) error {
+func (p *plan) run(ctx context.Context, src *source, w io.Writer) error {
 	out, err := render.New(p.flags.format, w, p.schema)
 	if err != nil {
 		return err
@@ -259,9 +321,9 @@ func (p *plan) run(ctx context.Context, snap *table.Snapshot, w io.Writer) error
 		return nil
 	}
 	if p.flags.sort {
-		err = p.sorted(ctx, snap, emit)
+		err = p.sorted(ctx, src, emit)
 	} else if left != 0 {
-		err = p.each(ctx, snap, emit)
+		err = p.each(ctx, src, emit)
 	}
 	if err != nil && !errors.Is(err, errEnough) {
 		return err
@@ -270,11 +332,11 @@ func (p *plan) run(ctx context.Context, snap *table.Snapshot, w io.Writer) error
 }
 
 // each calls do with the rows that the filter keeps. The batch is do's only until it returns.
-func (p *plan) each(ctx context.Context, snap *table.Snapshot, do func(arrow.RecordBatch) error) error {
+func (p *plan) each(ctx context.Context, src *source, do func(arrow.RecordBatch) error) error {
 	if len(p.scan) == 0 { // nothing was ever written
 		return nil
 	}
-	for r, err := range snap.Scan(ctx, table.ScanOptions{Columns: p.scan}) {
+	for r, err := range src.scan(ctx, p.scan) {
 		if err != nil {
 			return err
 		}
@@ -298,10 +360,10 @@ func (p *plan) filtered(ctx context.Context, r arrow.RecordBatch, do func(arrow.
 	return do(kept)
 }
 
-func (p *plan) sorted(ctx context.Context, snap *table.Snapshot, do func(arrow.RecordBatch) error) error {
+func (p *plan) sorted(ctx context.Context, src *source, do func(arrow.RecordBatch) error) error {
 	s := render.NewSorter(p.keys)
 	defer s.Release()
-	err := p.each(ctx, snap, func(r arrow.RecordBatch) error { s.Add(r); return nil })
+	err := p.each(ctx, src, func(r arrow.RecordBatch) error { s.Add(r); return nil })
 	if err != nil {
 		return err
 	}
