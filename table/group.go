@@ -275,12 +275,14 @@ func (g *group) merge(ctx context.Context, c *commit, no int) error {
 		if edit.With, err = c.rows(old, edit.Replace, replace, f); err != nil {
 			return f.fail(ctx, err)
 		}
-		defer func() { edit.With.Release() }()
 	}
 	if len(filled) > 0 {
 		if err = c.addFilled(&edit, fill, filled, f); err != nil {
 			return f.fail(ctx, err)
 		}
+	}
+	if edit.With != nil {
+		defer edit.With.Release()
 	}
 	if len(fresh) > 0 {
 		rows, err := c.rows(nil, nil, fresh, f)
@@ -317,36 +319,12 @@ func (c *commit) addFilled(edit *parquet.Edit, fill arrow.RecordBatch, filled []
 	if err != nil {
 		return err
 	}
-	if edit.With == nil {
-		edit.With = rows
-	} else {
-		defer rows.Release()
-		cols := make([]arrow.Array, rows.NumCols())
-		for i := range cols {
-			if cols[i], err = array.Concatenate([]arrow.Array{edit.With.Column(i), rows.Column(i)}, memory.DefaultAllocator); err != nil {
-				return err
-			}
-			defer cols[i].Release()
-		}
-		edit.With.Release()
-		edit.With = array.NewRecordBatch(c.full, cols, edit.With.NumRows()+rows.NumRows())
-	}
 	for _, m := range filled {
 		edit.Replace = append(edit.Replace, m.at)
 	}
-	order := make([]int32, len(edit.Replace))
-	for i := range order {
-		order[i] = int32(i)
-	}
-	slices.SortFunc(order, func(a, b int32) int { return cmp.Compare(edit.Replace[a], edit.Replace[b]) })
-	sorted, err := takeRows(edit.With, order)
-	if err != nil {
-		return err
-	}
-	edit.With.Release()
-	edit.With = sorted
+	edit.With, err = joinSorted(edit.With, rows, edit.Replace)
 	slices.Sort(edit.Replace)
-	return nil
+	return err
 }
 
 // rows gathers changes as rows of a file, meta columns first.

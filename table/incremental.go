@@ -74,9 +74,18 @@ func (t *Table) Incremental(ctx context.Context, begin, end timeline.Time) (*Sna
 		return t.snapshot(ctx, s, "")
 	}
 	w := &window{begin: begin, end: end}
-	then, err := t.until(ctx, s, w)
+	then, err := t.reaching(ctx, s, w)
 	if err != nil {
 		return nil, err
+	}
+	if end != "" {
+		then = then.until(end)
+	}
+	if s.layout.CompletionTimes() {
+		w.wrote = map[timeline.Time]bool{}
+		for _, in := range then.writes(w) {
+			w.wrote[in.Requested] = true
+		}
 	}
 	touched, err := t.touched(ctx, then, w)
 	if err != nil {
@@ -104,49 +113,50 @@ func allZero(at timeline.Time) bool {
 	return true
 }
 
-// until returns the state as it was at the window's end: what was completed later is pending in it, so that its files
-// are no data. Where the window reaches behind the active timeline, archived instants are in it too.
-func (t *Table) until(ctx context.Context, s *state, w *window) (*state, error) {
+// reaching returns the state with the archived writes, where the window reaches behind the active timeline.
+func (t *Table) reaching(ctx context.Context, s *state, w *window) (*state, error) {
+	if w.begin >= activeFrom(s.tl) {
+		return s, nil
+	}
+	archived, err := timeline.LoadArchived(ctx, t.store, t.base, s.layout)
+	if err != nil {
+		return nil, err
+	}
 	next := *s
 	t.mu.Lock()
 	next.commits = maps.Clone(s.commits)
 	t.mu.Unlock()
 	all := slices.Clone(s.tl.Instants)
+	for _, a := range archived {
+		if _, active := s.tl.Find(a.Requested, a.Action); a.Commit == nil || active {
+			continue // an archiver that crashed leaves instants on the active timeline too
+		}
+		all = append(all, a.Instant)
+		next.commits[a.Requested] = a.Commit
+	}
+	next.tl = timeline.New(all...)
+	return &next, nil
+}
+
+// until returns the state as it was when no write had been completed later: later ones are pending in it, so that their
+// files are no data.
+func (s *state) until(end timeline.Time) *state {
+	next := *s
+	all := slices.Clone(s.tl.Instants)
 	for i, in := range all {
-		if w.end != "" && in.Completed > w.end {
+		if in.Completed > end {
 			all[i].State, all[i].Completed = timeline.Inflight, ""
 		}
 	}
-	if w.begin < activeFrom(s.tl) {
-		archived, err := timeline.LoadArchived(ctx, t.store, t.base, s.layout)
-		if err != nil {
-			return nil, err
-		}
-		for _, a := range archived {
-			if a.Commit == nil {
-				continue
-			}
-			in := a.Instant
-			if _, active := s.tl.Find(in.Requested, in.Action); active {
-				continue // the archiver had not yet deleted it
-			}
-			if w.end != "" && in.Completed > w.end {
-				in.State, in.Completed = timeline.Inflight, ""
-			}
-			all = append(all, in)
-			next.commits[in.Requested] = a.Commit
-		}
-	}
 	next.tl = timeline.New(all...)
-	if s.layout.CompletionTimes() {
-		w.wrote = map[timeline.Time]bool{}
-		for _, in := range next.tl.Completed().Commits().Instants {
-			if w.has(in.Completed) {
-				w.wrote[in.Requested] = true
-			}
-		}
-	}
-	return &next, nil
+	return &next
+}
+
+// writes returns the completed writes of the window in the order in which they were completed.
+func (s *state) writes(w *window) []timeline.Instant {
+	in := s.tl.Completed().Commits().Filter(func(i timeline.Instant) bool { return w.has(i.Completed) }).Instants
+	slices.SortStableFunc(in, func(a, b timeline.Instant) int { return cmp.Compare(a.Completed, b.Completed) })
+	return in
 }
 
 // activeFrom is the completion time of the first write of the active timeline that is not kept by a savepoint: what a
@@ -170,9 +180,7 @@ func (t *Table) touched(ctx context.Context, s *state, w *window) (map[fsview.Gr
 	}
 	files := map[fsview.GroupID]last{}
 	gone := map[fsview.GroupID]bool{}
-	in := s.tl.Completed().Commits().Filter(func(i timeline.Instant) bool { return w.has(i.Completed) }).Instants
-	slices.SortStableFunc(in, func(a, b timeline.Instant) int { return cmp.Compare(a.Completed, b.Completed) })
-	for _, i := range in {
+	for _, i := range s.writes(w) {
 		m, err := t.commit(ctx, s, i)
 		if err != nil {
 			return nil, err

@@ -265,3 +265,100 @@ func (ch *changes) comparerTo(rows, stored arrow.RecordBatch) func(i, j int) int
 	}
 	return first(cmps)
 }
+
+// merged is what changes make of a base file.
+type merged struct {
+	gone  []int64           // rows of the file that are deleted, in its order
+	at    []int64           // rows of the file that have new values, in its order
+	rows  arrow.RecordBatch // the values, in the columns of the changes; nil: none
+	fresh []int32           // changes that are new rows
+	stale int64             // changes that are older than their row
+}
+
+func (m *merged) release() {
+	if m.rows != nil {
+		m.rows.Release()
+	}
+}
+
+// touched lists the rows of the file that do not stay as they are, in its order.
+func (m *merged) touched() []int64 {
+	out := slices.Concat(m.gone, m.at)
+	slices.Sort(out)
+	return out
+}
+
+// mergeInto finds out what the changes make of a base file.
+func (ch *changes) mergeInto(f *parquet.File, late bool) (m merged, err error) {
+	all := make([]change, ch.NumRows())
+	for i := range all {
+		all[i] = change{int32(i), lookUp}
+	}
+	met, unknown, err := match(f, ch.Keys, all)
+	if err != nil {
+		return m, err
+	}
+	for _, r := range unknown {
+		if ch.Op(int(r)) != record.Delete {
+			m.fresh = append(m.fresh, r)
+		}
+	}
+	met, stale, err := ch.newer(f, met)
+	if err != nil {
+		return m, err
+	}
+	var rows []int32
+	for _, c := range met {
+		if ch.Op(int(c.row)) == record.Delete {
+			m.gone = append(m.gone, c.at)
+		} else {
+			m.at, rows = append(m.at, c.at), append(rows, c.row)
+		}
+	}
+	m.stale = int64(len(stale))
+	if len(rows) > 0 {
+		if m.rows, err = ch.patched(f, m.at, rows); err != nil {
+			return m, err
+		}
+	}
+	if !late || len(stale) == 0 {
+		return m, nil
+	}
+	fill, hit, err := ch.filled(f, stale)
+	if err != nil || len(hit) == 0 {
+		return m, err
+	}
+	m.stale -= int64(len(hit))
+	for _, c := range hit {
+		m.at = append(m.at, c.at)
+	}
+	m.rows, err = joinSorted(m.rows, fill, m.at)
+	slices.Sort(m.at)
+	return m, err
+}
+
+// joinSorted appends b to a, which may be nil, and orders the rows by at. It releases both.
+func joinSorted(a, b arrow.RecordBatch, at []int64) (arrow.RecordBatch, error) {
+	defer b.Release()
+	all := b
+	if a != nil {
+		defer a.Release()
+		cols := make([]arrow.Array, b.NumCols())
+		for i := range cols {
+			c, err := array.Concatenate([]arrow.Array{a.Column(i), b.Column(i)}, memory.DefaultAllocator)
+			if err != nil {
+				return nil, err
+			}
+			defer c.Release()
+			cols[i] = c
+		}
+		all = array.NewRecordBatch(b.Schema(), cols, a.NumRows()+b.NumRows())
+		defer all.Release()
+	}
+	order := make([]int32, len(at))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(x, y int32) int { return cmp.Compare(at[x], at[y]) })
+	return takeRows(all, order)
+}

@@ -298,6 +298,7 @@ func (t *Table) runRollback(ctx context.Context, s *state, in timeline.Instant, 
 		return fmt.Errorf("complete rollback %s: %w", in.Requested, err)
 	}
 	next := *t.current()
+	next.tl = next.tl.Without(failed).With(done)
 	next.files = nil // deleted ones must not be seen again
 	t.publish(&next)
 	t.opts.Log.Info("rolled back", "table", t.base, "instant", failed.Requested, "rollback", in.Requested, "files", len(keys))

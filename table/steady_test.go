@@ -34,6 +34,9 @@ func TestSteadyCommit(t *testing.T) {
 				for _, n := range []int{young, old} {
 					t.Logf("commit %3d: %d calls: %v", n, at[n].Calls(), at[n])
 				}
+				if n := at[old].List; n != 0 {
+					t.Errorf("commit %d lists %d times", old, n)
+				}
 				if a, b := calls(at[young]), calls(at[old]); a != b {
 					t.Errorf("calls of commit %d: %v, of commit %d: %v", young, a, old, b)
 				}

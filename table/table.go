@@ -101,6 +101,7 @@ type state struct {
 	tl      *timeline.Timeline
 	files   map[string]fsview.File // by key, what a listing would show; nil: not listed yet
 	commits map[timeline.Time]*action.CommitMetadata
+	under   *lock.Lease // under which the timeline was listed; nil: under none
 }
 
 // Open opens the table at base, a key prefix of the store. Opening reads; only Begin asks whether lakectl may write it.
@@ -164,7 +165,7 @@ func (t *Table) publish(s *state) {
 // refresh reads what changed since the last look: the properties and the timeline. Files are listed again only when
 // somebody else has committed.
 func (t *Table) refresh(ctx context.Context) (*state, error) {
-	old := t.current()
+	old, lease := t.current(), t.holds()
 	props, version, err := readProperties(ctx, t.store, t.base)
 	if err != nil {
 		return nil, err
@@ -177,7 +178,7 @@ func (t *Table) refresh(ctx context.Context) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := &state{props: props, version: version, layout: layout, tl: tl, commits: map[timeline.Time]*action.CommitMetadata{}}
+	next := &state{props: props, version: version, layout: layout, tl: tl, commits: map[timeline.Time]*action.CommitMetadata{}, under: lease}
 	if old != nil && old.layout == layout {
 		next.commits = old.commits
 		if sameInstants(old.tl, tl) {

@@ -61,7 +61,7 @@ func (t *Table) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	s, err := t.refresh(ctx)
+	s, err := t.known(ctx)
 	if err != nil {
 		return err
 	}
@@ -107,6 +107,30 @@ func (t *Table) own(ctx context.Context) (took bool, err error) {
 	t.lease, t.stop = lease, stop
 	t.mu.Unlock()
 	return true, nil
+}
+
+// known is the state as the holder of the lock knows it. Nobody else changes the table meanwhile, so the timeline is
+// listed once for each time that the lock is taken; the properties are read always, as engines upgrade them.
+func (t *Table) known(ctx context.Context) (*state, error) {
+	s, lease := t.current(), t.holds()
+	if lease == nil || s.under != lease {
+		return t.refresh(ctx)
+	}
+	_, version, err := readProperties(ctx, t.store, t.base)
+	if err != nil {
+		return nil, err
+	}
+	if version != s.version {
+		return t.refresh(ctx)
+	}
+	return s, nil
+}
+
+// holds returns the lease that this Table holds, or nil.
+func (t *Table) holds() *lock.Lease {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.lease
 }
 
 // drop forgets a lost lease.
@@ -414,17 +438,14 @@ func (c *commit) complete(ctx context.Context) (timeline.Instant, error) {
 	if version != c.st.version && !maps.Equal(props, c.st.props) {
 		return none, fmt.Errorf("%w: another engine changed hoodie.properties meanwhile", ErrConflict)
 	}
-	tl, err := timeline.Load(ctx, t.store, t.base, c.st.layout)
-	if err != nil {
-		return none, err
-	}
+	// A writer that does not know the lock, as Spark's single-writer mode, may have taken us for dead.
 	own := timeline.Instant{Requested: c.instant, Action: timeline.Commit, State: timeline.Inflight}
-	if !slices.Contains(tl.Instants, own) {
+	if _, err := t.store.Head(ctx, c.st.layout.Key(t.base, own)); errors.Is(err, storage.ErrNotFound) {
 		return none, fmt.Errorf("%w: another writer rolled back instant %s", ErrConflict, c.instant)
+	} else if err != nil {
+		return none, fmt.Errorf("look for instant %s: %w", c.instant, err)
 	}
-	if !sameInstants(tl, c.st.tl) {
-		return none, fmt.Errorf("%w: another writer committed meanwhile", ErrConflict)
-	}
+	tl := t.current().tl
 	m := &action.CommitMetadata{PartitionToWriteStats: c.stats, OperationType: "UPSERT", ExtraMetadata: map[string]string{}}
 	maps.Copy(m.ExtraMetadata, c.extra)
 	if c.schema.NumFields() > 0 {

@@ -289,7 +289,7 @@ func loadArchiveLogs(ctx context.Context, store storage.Store, base string, l La
 				continue
 			}
 			at := Time(e.CommitTime)
-			all = append(all, ArchivedInstant{Instant{at, at, Action(e.ActionType).comparable(), Completed}, e.Commit})
+			all = append(all, ArchivedInstant{Instant{at, at, Action(e.ActionType).CompletesAs(), Completed}, e.Commit})
 		}
 	}
 	return all, nil

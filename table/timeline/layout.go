@@ -71,7 +71,7 @@ func (l Layout) Key(base string, i Instant) string {
 	case Inflight:
 		n.State = filename.Inflight
 	case Completed:
-		n.Action = string(i.Action.comparable())
+		n.Action = string(i.Action.CompletesAs())
 		if l.CompletionTimes() {
 			n.Completion = string(i.Completed)
 		}

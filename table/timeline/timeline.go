@@ -32,9 +32,9 @@ const (
 	Indexing      Action = "indexing"
 )
 
-// comparable is the action that a completes as: what tells whether two files are states of one instant
+// CompletesAs is the action that completed instants of a have: what tells whether two files are states of one instant
 // (InstantComparatorV2).
-func (a Action) comparable() Action {
+func (a Action) CompletesAs() Action {
 	switch a {
 	case Compaction:
 		return Commit
@@ -48,7 +48,7 @@ func (a Action) comparable() Action {
 
 // Writes reports whether instants of the action, pending or completed, put data files into the table.
 func (a Action) Writes() bool {
-	switch a.comparable() {
+	switch a.CompletesAs() {
 	case Commit, DeltaCommit, ReplaceCommit:
 		return true
 	}
@@ -75,11 +75,11 @@ type Instant struct {
 
 // Same reports whether i and j are states of one instant.
 func (i Instant) Same(j Instant) bool {
-	return i.Requested == j.Requested && i.Action.comparable() == j.Action.comparable()
+	return i.Requested == j.Requested && i.Action.CompletesAs() == j.Action.CompletesAs()
 }
 
 func compare(i, j Instant) int {
-	return cmp.Or(cmp.Compare(i.Requested, j.Requested), cmp.Compare(i.Action.comparable(), j.Action.comparable()))
+	return cmp.Or(cmp.Compare(i.Requested, j.Requested), cmp.Compare(i.Action.CompletesAs(), j.Action.CompletesAs()))
 }
 
 // Timeline is an immutable list of instants, sorted by requested time.
