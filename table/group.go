@@ -87,6 +87,10 @@ func (c *commit) place(ctx context.Context, locs []Location) error {
 		if k, ok := slices.BinarySearchFunc(all, l.FileID, func(s fsview.FileSlice, f string) int { return cmp.Compare(s.Group.FileID, f) }); ok {
 			slice = &all[k]
 		}
+		if at, ok := c.services.clustering[id{Partition: partition, FileID: l.FileID}]; ok {
+			return fmt.Errorf("%w: clustering %s is pending and replaces file group %s of partition %q, which this write would change: finish it (lakectl cluster) or roll it back (lakectl rollback --instant %s)",
+				ErrConflict, at, l.FileID, partition, at)
+		}
 		g := open(id{Partition: partition, FileID: l.FileID}, slice)
 		g.named = slice == nil
 		g.changes = append(g.changes, change{int32(i), l.Position})
@@ -126,9 +130,11 @@ func (c *commit) place(ctx context.Context, locs []Location) error {
 func (c *commit) small(all []fsview.FileSlice, touched map[fsview.GroupID]*group) []fsview.FileSlice {
 	var out []fsview.FileSlice
 	for _, s := range all {
-		if s.Base != nil && s.Base.Size < c.t.opts.SmallFile {
-			out = append(out, s)
+		// Hudi passes over what has log files too (SparkUpsertDeltaCommitPartitioner#getSmallFileCandidates).
+		if s.Base == nil || s.Base.Size >= c.t.opts.SmallFile || len(s.Logs) > 0 || c.services.clustering[s.Group] != "" || c.services.compacting[s.Group] != "" {
+			continue
 		}
+		out = append(out, s)
 	}
 	slices.SortStableFunc(out, func(a, b fsview.FileSlice) int {
 		return cmp.Or(bit(touched[a.Group] == nil)-bit(touched[b.Group] == nil), cmp.Compare(a.Base.Size, b.Base.Size))
@@ -160,10 +166,13 @@ func (c *commit) rowSize() int64 {
 	return 1024 // hoodie.copyonwrite.record.size.estimate
 }
 
-// write makes the group's next base file, or its first ones. no tells the files of a commit apart.
+// write makes the group's next base file, its first ones or its next log file. no tells the files of a commit apart.
 func (g *group) write(ctx context.Context, c *commit, no int) error {
 	if g.slice == nil {
 		return g.create(ctx, c, no)
+	}
+	if g.appends(c) {
+		return g.append(ctx, c, no)
 	}
 	return g.merge(ctx, c, no)
 }
@@ -385,24 +394,29 @@ type newFile struct {
 	size                 int64
 }
 
-// newFile puts the marker and opens the file, in this order: a file without a marker would outlive a rollback by
-// another engine.
+// newFile names and opens a base file.
 func (c *commit) newFile(ctx context.Context, partition, id, kind string, no, n int) (*newFile, error) {
 	name := filename.Base{FileID: id, Token: filename.WriteToken(no, n, 0), Instant: string(c.instant), Ext: "parquet"}.String()
 	f := &newFile{partition: partition, name: name, rel: filename.Join(partition, name), no: no}
+	return f, c.open(ctx, f, kind)
+}
+
+// open puts the marker and opens the file, in this order: a file without a marker would outlive a rollback by another
+// engine.
+func (c *commit) open(ctx context.Context, f *newFile, kind string) error {
 	marker := c.t.key(path.Join(filename.MarkerDir(string(c.instant)), filename.Marker{Path: f.rel, Kind: kind}.String()))
 	if _, err := c.t.store.Put(ctx, marker, nil, storage.Cond{}); err != nil {
-		return nil, fmt.Errorf("marker of %s: %w", f.rel, err)
+		return fmt.Errorf("marker of %s: %w", f.rel, err)
 	}
 	c.mu.Lock()
 	c.markers = append(c.markers, marker)
 	c.mu.Unlock()
 	up, err := c.t.store.Create(ctx, c.t.key(f.rel))
 	if err != nil {
-		return nil, fmt.Errorf("create %s: %w", f.rel, err)
+		return fmt.Errorf("create %s: %w", f.rel, err)
 	}
 	f.up, f.buf = up, bufio.NewWriterSize(up, 1<<20)
-	return f, nil
+	return nil
 }
 
 func (f *newFile) fail(ctx context.Context, err error) error {

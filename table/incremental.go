@@ -54,26 +54,14 @@ func (w *window) holds(at timeline.Time) bool {
 // has deleted, that is an error that wraps ErrCleaned; Hudi 1.x then silently leaves out the rows that were
 // written again since.
 func (t *Table) Incremental(ctx context.Context, begin, end timeline.Time) (*Snapshot, error) {
-	if allZero(begin) {
-		begin = ""
-	}
-	if end != "" && begin >= end {
-		return nil, fmt.Errorf("%w: incremental query from %s (exclusive) to %s: want an end later than its begin", ErrInvalid, begin, end)
-	}
-	s, err := t.refresh(ctx)
+	s, w, err := t.windowed(ctx, begin, end)
 	if err != nil {
 		return nil, err
 	}
-	if s.props[propMetaFields] == "false" {
-		return nil, fmt.Errorf("%w: incremental query of %s: it has no meta columns (%s=false), so nothing says which commit wrote a row", format.ErrUnsupported, t.base, propMetaFields)
-	}
-	if s, err = t.listed(ctx, s); err != nil {
-		return nil, err
-	}
+	begin = w.begin
 	if begin == "" && end == "" {
 		return t.snapshot(ctx, s, "")
 	}
-	w := &window{begin: begin, end: end}
 	then, err := t.reaching(ctx, s, w)
 	if err != nil {
 		return nil, err
@@ -102,6 +90,27 @@ func (t *Table) Incremental(ctx context.Context, begin, end timeline.Time) (*Sna
 		snap.view, snap.window = snap.view.Only(touched), w
 	}
 	return snap, nil
+}
+
+// windowed refreshes the table for a query that goes by commits.
+func (t *Table) windowed(ctx context.Context, begin, end timeline.Time) (*state, *window, error) {
+	if allZero(begin) {
+		begin = ""
+	}
+	if end != "" && begin >= end {
+		return nil, nil, fmt.Errorf("%w: a window from %s (exclusive) to %s: want an end later than its begin", ErrInvalid, begin, end)
+	}
+	s, err := t.refresh(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if s.props[propMetaFields] == "false" {
+		return nil, nil, fmt.Errorf("%w: %s has no meta columns (%s=false), so nothing says which commit wrote a row", format.ErrUnsupported, t.base, propMetaFields)
+	}
+	if s, err = t.listed(ctx, s); err != nil {
+		return nil, nil, err
+	}
+	return s, &window{begin: begin, end: end}, nil
 }
 
 func allZero(at timeline.Time) bool {

@@ -52,7 +52,7 @@ const (
 type Config struct {
 	Name         string
 	Database     string
-	Type         string   // cow (default)
+	Type         string   // cow (default) or mor
 	Version      int      // 9 (default), 8, 6
 	Key          []string // record key fields, at least one
 	PartitionBy  []string // partition columns; nil: not partitioned
@@ -82,8 +82,8 @@ func (c Config) properties() (map[string]string, error) {
 		return nil, fmt.Errorf("%w: table %s has no record key: name at least one column", ErrInvalid, c.Name)
 	case c.Version != 9 && c.Version != 8 && c.Version != 6:
 		return nil, fmt.Errorf("%w: table version %d: want 9, 8 or 6", ErrInvalid, c.Version)
-	case c.Type != "" && c.Type != "cow":
-		return nil, fmt.Errorf("%w: table type %q: want cow", ErrInvalid, c.Type)
+	case c.Type != "" && c.Type != "cow" && c.Type != "mor":
+		return nil, fmt.Errorf("%w: table type %q: want cow or mor", ErrInvalid, c.Type)
 	case c.Version < 9 && len(c.Ordering) > 1:
 		return nil, fmt.Errorf("%w: version %d knows one ordering field, got %v: take version 9", ErrInvalid, c.Version, c.Ordering)
 	}
@@ -113,6 +113,9 @@ func (c Config) properties() (map[string]string, error) {
 		"hoodie.table.multiple.base.file.formats.enable": "false",
 		propMDT: "", propMDTInflight: "",
 	}
+	if c.Type == "mor" {
+		p[propType] = "MERGE_ON_READ"
+	}
 	if c.Database != "" {
 		p[propDatabase] = c.Database
 	}
@@ -131,6 +134,9 @@ func (c Config) properties() (map[string]string, error) {
 		p[propStrategyV6] = strategyEventTime
 		if eventTime {
 			p[propPayload] = payloadDefault
+			if c.Type == "mor" { // the one on which Hudi 0.15 and 1.x agree for late data in logs
+				p[propPayload] = payloadEventTime
+			}
 			p[propPrecombine] = c.Ordering[0]
 		}
 	} else {
@@ -236,35 +242,27 @@ func writable(p map[string]string) error {
 	if v != "6" && v != "8" && v != "9" {
 		return no("table version %s; lakectl writes 6, 8 and 9", v)
 	}
-	if p[propType] != "COPY_ON_WRITE" {
-		return no("%s=%s; lakectl writes COPY_ON_WRITE", propType, p[propType])
+	if p[propType] != "COPY_ON_WRITE" && p[propType] != "MERGE_ON_READ" {
+		return no("%s=%s; lakectl writes COPY_ON_WRITE and MERGE_ON_READ", propType, p[propType])
 	}
 	if m := p[propMDT] + p[propMDTInflight]; m != "" {
 		return no("its metadata table (%s) is not maintained by lakectl and would hide new files; drop it with Spark (hoodie.metadata.enable=false at one write) or go on writing with Spark", m)
 	}
-	if m := p[propMergeMode]; m != "" && m != "COMMIT_TIME_ORDERING" && m != "EVENT_TIME_ORDERING" {
-		return no("%s=%s; lakectl keeps EVENT_TIME_ORDERING and COMMIT_TIME_ORDERING", propMergeMode, m)
+	if _, err := mergingOf(p); err != nil {
+		return fmt.Errorf("read-only: %w", err)
 	}
-	switch c := p[propPayload]; c {
-	case "", payloadOverwrite, payloadDefault, payloadEventTime:
-	default:
-		return no("payload class %s", c)
-	}
-	if c := p["hoodie.table.legacy.payload.class"]; c != "" && c != payloadOverwrite && c != payloadDefault && c != payloadEventTime {
-		return no("payload class %s", c)
-	}
-	if m := p["hoodie.table.partial.update.mode"]; m != "" {
-		return no("partial update mode %s", m)
-	}
+	known := []string{"hoodie.payload.delete.field", "hoodie.payload.delete.marker", "hoodie.write.partial.update.unavailable.value"}
 	for k, val := range p {
-		if strings.HasPrefix(k, "hoodie.record.merge.property.") && val != "" {
+		if name, ok := strings.CutPrefix(k, propMergePrefix); ok && val != "" && !slices.Contains(known, name) {
 			return no("%s=%s", k, val)
 		}
 	}
 	switch s := p[propStrategy]; s {
 	case "", strategyEventTime, strategyCommitTime:
 	default:
-		return no("record merge strategy %s", s)
+		if p[propMergeMode] != "CUSTOM" || p[propVersion] == "9" { // version 8 gives it to tables with a payload class
+			return no("record merge strategy %s", s)
+		}
 	}
 	if strings.EqualFold(p[propMetaFields], "false") {
 		return no("it has no meta columns (%s=false)", propMetaFields)

@@ -24,29 +24,37 @@ const heartbeatTimeout = 120 * time.Second
 // under the table's lock. Pending table services of other engines are left alone unless they would be hurt.
 func (t *Table) recover(ctx context.Context, s *state) error {
 	pending := s.tl.Pending().Instants
+	undone := false
 	for _, in := range pending {
 		if in.Action == timeline.Rollback {
 			if err := t.finishRollback(ctx, s, in); err != nil {
 				return err
 			}
+			undone = true
 		}
 	}
 	for _, in := range pending {
 		switch in.Action {
 		case timeline.Restore:
 			return fmt.Errorf("%w: restore %s is pending: let its engine finish it, then start again", ErrConflict, in.Requested)
-		case timeline.Clustering:
-			return fmt.Errorf("%w: clustering %s is pending and may replace what this write would change: finish it or roll it back with its engine", ErrConflict, in.Requested)
-		case timeline.Commit, timeline.ReplaceCommit:
-			if err := t.dead(ctx, s, in); err != nil {
+		case timeline.Commit, timeline.DeltaCommit, timeline.ReplaceCommit:
+			if in.Action == timeline.ReplaceCommit {
+				if plan, err := t.clusteringPlan(ctx, s, in); err != nil {
+					return err
+				} else if plan != nil {
+					continue // a clustering, as version 6 spells it
+				}
+			}
+			if err := t.dead(ctx, in); err != nil {
 				return err
 			}
 			if err := t.rollback(ctx, s, in); err != nil {
 				return fmt.Errorf("roll back %s %s: %w", in.Action, in.Requested, err)
 			}
+			undone = true
 		}
 	}
-	if len(pending) > 0 {
+	if undone {
 		_, err := t.refresh(ctx)
 		return err
 	}
@@ -100,24 +108,7 @@ func (t *Table) sweep(ctx context.Context, s *state, traces []storage.Info) {
 
 // dead returns nil when the writer of a pending instant is gone: it was lakectl, whose lock we hold now, or its
 // heartbeat has stopped.
-func (t *Table) dead(ctx context.Context, s *state, in timeline.Instant) error {
-	if in.Action == timeline.ReplaceCommit {
-		req := in
-		req.State = timeline.Requested
-		b, _, err := t.store.Get(ctx, s.layout.Key(t.base, req))
-		if err != nil && !errors.Is(err, storage.ErrNotFound) {
-			return err
-		}
-		if len(b) > 0 {
-			p, err := action.DecodeRequestedReplaceMetadata(b)
-			if err != nil {
-				return fmt.Errorf("plan of replacecommit %s: %w", in.Requested, err)
-			}
-			if p.ClusteringPlan != nil {
-				return fmt.Errorf("%w: clustering %s is pending: finish it or roll it back with its engine", ErrConflict, in.Requested)
-			}
-		}
-	}
+func (t *Table) dead(ctx context.Context, in timeline.Instant) error {
 	b, info, err := t.store.Get(ctx, t.heartbeat(in.Requested))
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil

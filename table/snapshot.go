@@ -3,6 +3,7 @@ package table
 import (
 	"container/list"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -29,6 +30,7 @@ type Snapshot struct {
 	st     *state
 	view   *fsview.View
 	schema *arrow.Schema
+	at     timeline.Time // "": as of now
 
 	evolved *evolved // nil: columns go by their names
 	window  *window  // of an incremental query; nil: all rows
@@ -66,7 +68,7 @@ func (t *Table) snapshot(ctx context.Context, s *state, at timeline.Time) (*Snap
 	if err != nil {
 		return nil, err
 	}
-	snap := &Snapshot{t: t, st: s, view: view}
+	snap := &Snapshot{t: t, st: s, view: view, at: at}
 	snap.schema, err = t.schemaAt(ctx, s, snap, at)
 	return snap, err
 }
@@ -200,9 +202,12 @@ type ScanOptions struct {
 	Columns    []string // nil: all data columns; meta columns may be named
 	Meta       bool     // the five meta columns first
 	Partitions []string // nil: all
+	// ReadOptimized reads base files alone: what compaction has reached. Of copy-on-write tables that is everything.
+	ReadOptimized bool
 }
 
-// Scan streams the rows, a batch a row group; the consumer releases each batch. Rows of a file keep its order.
+// Scan streams the rows in batches, which the consumer releases. Rows of a base file that no log file changes keep its
+// order and come first of their file slice.
 func (s *Snapshot) Scan(ctx context.Context, o ScanOptions) iter.Seq2[arrow.RecordBatch, error] {
 	if s.window != nil {
 		whole := *s
@@ -215,37 +220,21 @@ func (s *Snapshot) Scan(ctx context.Context, o ScanOptions) iter.Seq2[arrow.Reco
 			yield(nil, err)
 			return
 		}
-		for _, sl := range s.view.Latest() {
+		all := s.view.Latest()
+		if o.ReadOptimized {
+			all = s.view.ReadOptimized()
+		}
+		for _, sl := range all {
 			if o.Partitions != nil && !slices.Contains(o.Partitions, sl.Group.Partition) {
 				continue
 			}
-			if len(sl.Logs) > 0 {
-				yield(nil, fmt.Errorf("%w: file group %s of %s has log files (%s); lakectl reads copy-on-write tables", format.ErrUnsupported, sl.Group.FileID, s.t.base, sl.Logs[0].Key))
+			err := s.scanSlice(ctx, sl, want, func(rows arrow.RecordBatch) bool { return yield(rows, nil) })
+			if errors.Is(err, errStop) {
 				return
 			}
-			f, err := s.OpenBase(ctx, sl)
 			if err != nil {
 				yield(nil, err)
 				return
-			}
-			of, err := s.evolved.columnsOf(sl.BaseInstant)
-			if err != nil {
-				yield(nil, fmt.Errorf("base file %s: %w", sl.Base.Key, err))
-				return
-			}
-			for rg := range f.RowGroups() {
-				if err := ctx.Err(); err != nil {
-					yield(nil, err)
-					return
-				}
-				rows, err := of.read(f, rg, want)
-				if err != nil {
-					yield(nil, fmt.Errorf("base file %s: %w", sl.Base.Key, err))
-					return
-				}
-				if !yield(rows, nil) {
-					return
-				}
 			}
 		}
 	}

@@ -101,7 +101,8 @@ type state struct {
 	tl      *timeline.Timeline
 	files   map[string]fsview.File // by key, what a listing would show; nil: not listed yet
 	commits map[timeline.Time]*action.CommitMetadata
-	under   *lock.Lease // under which the timeline was listed; nil: under none
+	plans   map[timeline.Time][]byte // of pending table services
+	under   *lock.Lease              // under which the timeline was listed; nil: under none
 }
 
 // Open opens the table at base, a key prefix of the store. Opening reads; only Begin asks whether lakectl may write it.
@@ -178,9 +179,10 @@ func (t *Table) refresh(ctx context.Context) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := &state{props: props, version: version, layout: layout, tl: tl, commits: map[timeline.Time]*action.CommitMetadata{}, under: lease}
+	next := &state{props: props, version: version, layout: layout, tl: tl, under: lease,
+		commits: map[timeline.Time]*action.CommitMetadata{}, plans: map[timeline.Time][]byte{}}
 	if old != nil && old.layout == layout {
-		next.commits = old.commits
+		next.commits, next.plans = old.commits, old.plans
 		if sameInstants(old.tl, tl) {
 			next.files = old.files
 		}

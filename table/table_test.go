@@ -513,7 +513,7 @@ func TestReadOnlyTables(t *testing.T) {
 	for key, value := range map[string]string{
 		"hoodie.table.metadata.partitions":               "files",
 		"hoodie.record.merge.mode":                       "CUSTOM",
-		"hoodie.compaction.payload.class":                "org.apache.hudi.common.model.AWSDmsAvroPayload",
+		"hoodie.compaction.payload.class":                "org.apache.hudi.common.model.HoodieJsonPayload",
 		"hoodie.table.cdc.enabled":                       "true",
 		"hoodie.populate.meta.fields":                    "false",
 		"hoodie.datasource.write.drop.partition.columns": "true",

@@ -194,7 +194,13 @@ func (x *Txn) Commit(ctx context.Context, extra map[string]string) (CommitInfo, 
 	if err != nil {
 		return CommitInfo{}, err
 	}
-	c := &commit{t: t, st: snap.st, snap: snap, extra: extra}
+	c := &commit{t: t, st: snap.st, snap: snap, extra: extra, action: timeline.Commit, mor: mergeOnRead(snap.st.props)}
+	if c.mor {
+		c.action = timeline.DeltaCommit
+	}
+	if c.services, err = t.services(ctx, snap.st); err != nil {
+		return CommitInfo{}, err
+	}
 	defer func() { c.ch.release() }()
 	if err := c.plan(ctx, x.batches, x.locator); err != nil {
 		return CommitInfo{}, err
@@ -222,6 +228,9 @@ type commit struct {
 	full     *arrow.Schema // with meta columns
 	avro     string        // schema as Avro text, and with meta fields
 	avroFull string
+	mor      bool
+	action   timeline.Action
+	services *services
 	merging  merging
 	ch       changes
 	groups   []*group
@@ -240,6 +249,14 @@ func (c *commit) plan(ctx context.Context, batches []record.Batch, l Locator) er
 	if c.schema, err = c.merged(batches); err != nil {
 		return err
 	}
+	if err := c.schemas(); err != nil {
+		return err
+	}
+	return c.locate(ctx, batches, l)
+}
+
+// schemas derives what files and commits say of the schema.
+func (c *commit) schemas() (err error) {
 	c.full = schema.WithMeta(c.schema)
 	name, namespace := schema.RecordName(c.snap.schema)
 	if name == "" {
@@ -248,9 +265,12 @@ func (c *commit) plan(ctx context.Context, batches []record.Batch, l Locator) er
 	if c.avro, err = schema.ToAvro(c.schema, name, namespace); err != nil {
 		return err
 	}
-	if c.avroFull, err = schema.ToAvro(c.full, name, namespace); err != nil {
-		return err
-	}
+	c.avroFull, err = schema.ToAvro(c.full, name, namespace)
+	return err
+}
+
+// locate gives each change its file group.
+func (c *commit) locate(ctx context.Context, batches []record.Batch, l Locator) (err error) {
 	if len(batches) == 0 {
 		return nil
 	}
@@ -320,7 +340,7 @@ func (c *commit) run(ctx context.Context) (CommitInfo, error) {
 	c.instant = timeline.Next(t.opts.Now(), c.st.tl)
 	c.stats = map[string][]action.WriteStat{}
 	put := func(state timeline.State, what string) error {
-		in := timeline.Instant{Requested: c.instant, Action: timeline.Commit, State: state}
+		in := timeline.Instant{Requested: c.instant, Action: c.action, State: state}
 		if _, err := t.store.Put(ctx, c.st.layout.Key(t.base, in), nil, storage.IfAbsent()); err != nil {
 			if errors.Is(err, storage.ErrPrecondition) {
 				return fmt.Errorf("%w: another writer took instant %s: %w", ErrConflict, c.instant, err)
@@ -426,65 +446,16 @@ func (c *commit) partitionMetadata(ctx context.Context, partition string) error 
 
 // complete makes the commit visible, once everything it refers to is durable and it is still ours to make.
 func (c *commit) complete(ctx context.Context) (timeline.Instant, error) {
-	t := c.t
-	var none timeline.Instant
-	if _, err := t.own(ctx); err != nil {
-		return none, err
-	}
-	props, version, err := readProperties(ctx, t.store, t.base)
-	if err != nil {
-		return none, err
-	}
-	if version != c.st.version && !maps.Equal(props, c.st.props) {
-		return none, fmt.Errorf("%w: another engine changed hoodie.properties meanwhile", ErrConflict)
-	}
-	// A writer that does not know the lock, as Spark's single-writer mode, may have taken us for dead.
-	own := timeline.Instant{Requested: c.instant, Action: timeline.Commit, State: timeline.Inflight}
-	if _, err := t.store.Head(ctx, c.st.layout.Key(t.base, own)); errors.Is(err, storage.ErrNotFound) {
-		return none, fmt.Errorf("%w: another writer rolled back instant %s", ErrConflict, c.instant)
-	} else if err != nil {
-		return none, fmt.Errorf("look for instant %s: %w", c.instant, err)
-	}
-	tl := t.current().tl
 	m := &action.CommitMetadata{PartitionToWriteStats: c.stats, OperationType: "UPSERT", ExtraMetadata: map[string]string{}}
 	maps.Copy(m.ExtraMetadata, c.extra)
 	if c.schema.NumFields() > 0 {
 		m.ExtraMetadata["schema"] = c.avro
 	}
-	// The completion time is in the file's name: chosen once, so that a repeated try cannot leave two of them.
-	done := timeline.Instant{Requested: c.instant, Completed: c.instant, Action: timeline.Commit, State: timeline.Completed}
-	if c.st.layout.CompletionTimes() {
-		done.Completed = timeline.Next(t.opts.Now(), tl)
-	}
 	body, err := encodeCommit(m, c.st.layout)
 	if err != nil {
-		return none, err
+		return timeline.Instant{}, err
 	}
-	key := c.st.layout.Key(t.base, done)
-	if _, err := t.store.Put(ctx, key, body, storage.IfAbsent()); err != nil {
-		if errors.Is(err, storage.ErrPrecondition) {
-			return none, fmt.Errorf("%w: %s exists: %w", ErrUnknownOutcome, key, err)
-		}
-		got, _, e := t.store.Get(context.WithoutCancel(ctx), key)
-		if e != nil || string(got) != string(body) {
-			return none, fmt.Errorf("%w: complete instant %s: %w", ErrUnknownOutcome, c.instant, err)
-		}
-	}
-	// Absence before the put is no proof: a writer stalled past its lease may have been rolled back and its name freed.
-	if _, err := t.own(context.WithoutCancel(ctx)); errors.Is(err, ErrFenced) {
-		return none, err
-	}
-	next := *c.st
-	next.tl = tl.With(done)
-	next.files = maps.Clone(c.st.files)
-	for _, f := range c.files {
-		next.files[t.key(f.Key)] = f
-	}
-	t.mu.Lock()
-	next.commits[c.instant] = m
-	t.state = &next
-	t.mu.Unlock()
-	return done, nil
+	return c.t.finish(ctx, ending{st: c.st, in: timeline.Instant{Requested: c.instant, Action: c.action, State: timeline.Inflight}, body: body, commit: m, added: c.files})
 }
 
 // tidy removes what the commit no longer needs. What is left behind is harmless.

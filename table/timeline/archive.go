@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +19,7 @@ import (
 	"github.com/lakectl/lakectl/format"
 	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/format/filename"
+	"github.com/lakectl/lakectl/format/logfile"
 	"github.com/lakectl/lakectl/format/parquet"
 	"github.com/lakectl/lakectl/storage"
 )
@@ -295,49 +295,34 @@ func loadArchiveLogs(ctx context.Context, store storage.Store, base string, l La
 	return all, nil
 }
 
-// decodeArchiveLog reads the Avro data blocks of a log-format file:
-//
-//	"#HUDI#" | size u64 | version u32 | type u32 | header | content size u64 | content | footer | size u64
-//
-// A torn tail ends the file, as for Hudi.
+// decodeArchiveLog reads the Avro data blocks of a log-format file. A torn tail ends the file, as for Hudi; damage before
+// other blocks is an error.
 func decodeArchiveLog(b []byte) ([]*action.ArchivedEntry, error) {
-	const (
-		magic     = "#HUDI#"
-		avroBlock = 3
-		schemaKey = 2 // HeaderMetadataType.SCHEMA
-	)
 	var all []*action.ArchivedEntry
-	for len(b) > 0 {
-		rest, ok := bytes.CutPrefix(b, []byte(magic))
-		if !ok {
-			return nil, fmt.Errorf("%w: archive: a block does not begin with %q", format.ErrCorrupt, magic)
-		}
-		c := cursor{b: rest}
-		size := c.u64()
-		if c.err != nil || size > uint64(len(c.b)) {
+	torn := false
+	scanner := logfile.NewScanner(bytes.NewReader(b), int64(len(b)))
+	for {
+		block, err := scanner.Next()
+		switch {
+		case errors.Is(err, io.EOF):
 			return all, nil
+		case err != nil:
+			return nil, fmt.Errorf("archive: %w", err)
+		case torn:
+			return nil, fmt.Errorf("%w: archive: bytes that are no block before the one at %d", format.ErrCorrupt, block.Offset)
+		case block.Type == logfile.Corrupt:
+			torn = true
+			continue
+		case block.Type != logfile.AvroData:
+			return nil, fmt.Errorf("%w: archive: a block of %s, expected %s", format.ErrUnsupported, block.Type, logfile.AvroData)
 		}
-		next := c.b[size:]
-		c.b = c.b[:size]
-		version, kind := c.u32(), c.u32()
-		header := c.header()
-		content := c.bytes(c.u64())
-		if c.err != nil {
-			return nil, fmt.Errorf("archive block: %w", c.err)
-		}
-		if version != 1 || kind != avroBlock {
-			return nil, fmt.Errorf("%w: archive block of version %d and type %d: expected 1 and %d", format.ErrUnsupported, version, kind, avroBlock)
-		}
-		d, err := action.NewArchivedDecoder(header[schemaKey])
+		d, err := action.NewArchivedDecoder(block.Header[logfile.Schema])
 		if err != nil {
 			return nil, err
 		}
-		c = cursor{b: content}
-		c.u32() // version of the content
-		for n := c.u32(); n > 0 && c.err == nil; n-- {
-			datum := c.bytes(uint64(c.u32()))
-			if c.err != nil {
-				break
+		for datum, err := range logfile.Records(block.Content) {
+			if err != nil {
+				return nil, fmt.Errorf("archive: %w", err)
 			}
 			e, err := d.Decode(datum)
 			if err != nil {
@@ -345,51 +330,5 @@ func decodeArchiveLog(b []byte) ([]*action.ArchivedEntry, error) {
 			}
 			all = append(all, e)
 		}
-		if c.err != nil {
-			return nil, fmt.Errorf("archive block content: %w", c.err)
-		}
-		b = next
 	}
-	return all, nil
-}
-
-// cursor reads big-endian values and remembers the first that was not there.
-type cursor struct {
-	b   []byte
-	err error
-}
-
-func (c *cursor) bytes(n uint64) []byte {
-	if c.err == nil && n > uint64(len(c.b)) {
-		c.err = fmt.Errorf("%w: %w: %d bytes expected, %d left", format.ErrCorrupt, io.ErrUnexpectedEOF, n, len(c.b))
-	}
-	if c.err != nil {
-		return nil
-	}
-	p := c.b[:n]
-	c.b = c.b[n:]
-	return p
-}
-
-func (c *cursor) u32() uint32 {
-	if p := c.bytes(4); p != nil {
-		return binary.BigEndian.Uint32(p)
-	}
-	return 0
-}
-
-func (c *cursor) u64() uint64 {
-	if p := c.bytes(8); p != nil {
-		return binary.BigEndian.Uint64(p)
-	}
-	return 0
-}
-
-func (c *cursor) header() map[uint32]string {
-	m := make(map[uint32]string)
-	for n := c.u32(); n > 0 && c.err == nil; n-- {
-		k := c.u32()
-		m[k] = string(c.bytes(uint64(c.u32())))
-	}
-	return m
 }
