@@ -163,6 +163,16 @@ func (f readFlags) source(ctx context.Context, t *table.Table) (*source, error) 
 	if end != "" && begin >= end {
 		return nil, usage("--begin %s, --end %s: the end must be later, as the begin itself is left out", f.begin, f.end)
 	}
+	if f.query == "cdc" {
+		c, err := t.CDC(ctx, begin, end)
+		if err != nil {
+			return nil, err
+		}
+		return &source{
+			props: c.Properties(), row: c.Schema().Fields(), all: c.Schema(),
+			scan: func(ctx context.Context, _ []string) iter.Seq2[arrow.RecordBatch, error] { return c.Scan(ctx) },
+		}, nil
+	}
 	snap, err := t.Incremental(ctx, begin, end)
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"net/url"
 	"path"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/lakectl/lakectl/cmd/lakectl/render"
@@ -163,10 +165,16 @@ func sorted(rows []row) []row {
 // none, as its expectations hold none.
 func read(t *testing.T, s *table.Snapshot) ([]row, error) {
 	t.Helper()
+	meta := s.Properties()["hoodie.populate.meta.fields"] != "false"
+	rows, err := printed(t, s.Scan(context.Background(), table.ScanOptions{Meta: meta}))
+	return sorted(rows), err
+}
+
+func printed(t *testing.T, batches iter.Seq2[arrow.RecordBatch, error]) ([]row, error) {
+	t.Helper()
 	var out bytes.Buffer
 	var w render.Writer
-	meta := s.Properties()["hoodie.populate.meta.fields"] != "false"
-	for b, err := range s.Scan(context.Background(), table.ScanOptions{Meta: meta}) {
+	for b, err := range batches {
 		if err != nil {
 			return nil, err
 		}
@@ -186,7 +194,7 @@ func read(t *testing.T, s *table.Snapshot) ([]row, error) {
 			return nil, err
 		}
 	}
-	return sorted(parse(t, out.Bytes())), nil
+	return parse(t, out.Bytes()), nil
 }
 
 // compare reports in how many rows each column differs, and the first value of each that does.
@@ -225,7 +233,7 @@ func (f *fixture) compare(t *testing.T, what string, want, got []row) {
 // TestCopyOnWrite reads every copy-on-write table, as it is and as it was, and expects what the engine that wrote it
 // read.
 func TestCopyOnWrite(t *testing.T) {
-	seen, less := 0, 0
+	seen, less, logged := 0, 0, 0
 	for _, name := range golden.Names(t) {
 		f := load(t, name)
 		if !f.copyOnWrite() {
@@ -255,6 +263,10 @@ func TestCopyOnWrite(t *testing.T) {
 				}
 			}
 			f.incremental(t, tb)
+			if f.expected["cdc_000_latest.jsonl"] != nil {
+				f.changes(t, tb)
+				logged++
+			}
 			less += f.lesser
 			if _, ok := exceptions[name]; ok && f.tolerated == 0 {
 				t.Error("the table needs no exception: remove it")
@@ -263,6 +275,9 @@ func TestCopyOnWrite(t *testing.T) {
 	}
 	if less != len(lesser) {
 		t.Errorf("%d windows seen of which an engine shows less, want %d", less, len(lesser))
+	}
+	if logged != 3 {
+		t.Errorf("%d tables with logged changes seen, want 3", logged)
 	}
 	if seen < 60 {
 		t.Errorf("%d copy-on-write tables seen: where are the others?", seen)
@@ -390,6 +405,75 @@ func (f *fixture) incrementalLess(t *testing.T, tb *table.Table, s *table.Snapsh
 		if len(rows) <= len(want) || slices.ContainsFunc(rows, func(r row) bool { return !times[r[commitTime]] }) {
 			t.Errorf("%s: got %d rows, want more than the %d of the engine, of the commits of the window alone", file, len(rows), len(want))
 		}
+	}
+}
+
+// changes reads the changes of all commits. Spark prints rows as Avro or JSON text of one kind or another, so what they
+// hold is taken from the snapshots before and after; both are known of these tables.
+func (f *fixture) changes(t *testing.T, tb *table.Table) {
+	t.Helper()
+	const file = "cdc_000_latest.jsonl"
+	type change struct{ op, at, before, after string } // before and after: the record key and its version
+	version := func(r row) string { return fmt.Sprint(r["id"], "@", r["ts"]) }
+	var want []change
+	for _, r := range parse(t, f.expected[file]) {
+		side := func(c string) string {
+			text, _ := r[c].(string)
+			if text == "" || text == "null" {
+				return ""
+			}
+			all := parse(t, []byte(text))
+			return version(all[0])
+		}
+		want = append(want, change{r["op"].(string), r["ts_ms"].(string), side("before"), side("after")})
+	}
+	c, err := tb.CDC(t.Context(), "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := printed(t, c.Scan(t.Context()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := map[string]map[string]row{"": {}} // by instant, the table after it
+	before := map[string]string{}            // by instant, the one before it
+	last := ""
+	for _, name := range slices.Sorted(maps.Keys(f.expected)) {
+		at, ok := strings.CutPrefix(strings.TrimSuffix(name, ".jsonl"), "asof_")
+		if !ok {
+			continue
+		}
+		was[at], before[at], last = map[string]row{}, last, at
+		for _, r := range parse(t, f.expected[name]) {
+			key := r[recordKey].(string)
+			for _, c := range []string{recordKey, partitionPath, fileName, commitTime, "_hoodie_commit_seqno"} {
+				delete(r, c)
+			}
+			was[at][key] = r
+		}
+	}
+	var got []change
+	for _, r := range rows {
+		at := r["ts_ms"].(string)
+		side := func(c, at string) string {
+			all, _ := r[c].(row)
+			if all == nil {
+				return ""
+			}
+			if diff := gocmp.Diff(was[at][all["id"].(string)], all); diff != "" {
+				t.Errorf("%s: %s of %s at %s (-want +got):\n%s", file, c, all["id"], at, diff)
+			}
+			return version(all)
+		}
+		got = append(got, change{r["op"].(string), at, side("before", before[at]), side("after", at)})
+	}
+	order := func(a, b change) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.before+a.after, b.before+b.after), cmp.Compare(a.op, b.op))
+	}
+	slices.SortFunc(want, order)
+	slices.SortFunc(got, order)
+	if diff := gocmp.Diff(want, got, gocmp.AllowUnexported(change{})); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", file, diff)
 	}
 }
 
