@@ -2,7 +2,6 @@ package archive
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"path"
 	"slices"
@@ -11,6 +10,7 @@ import (
 	"github.com/lakectl/lakectl/format"
 	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/format/filename"
+	"github.com/lakectl/lakectl/format/logfile"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table/timeline"
 )
@@ -195,42 +195,18 @@ func decodeCommit(b []byte) (*action.CommitMetadata, error) {
 	return m, err
 }
 
-// appendBlock appends an Avro data block of a log-format file (HoodieAvroDataBlock, HoodieLogFormatWriter#appendBlock):
-//
-//	"#HUDI#" | size u64 | version u32 | type u32 | header | content size u64 | content | footer | size u64
-//
-// The header is the schema alone, the footer is empty. The size at the end counts the magic too.
+// appendBlock appends an Avro data block; its header is the schema alone (TimelineArchiverV1#writeToFile).
 func appendBlock(dst []byte, entries []*action.ArchivedEntry) ([]byte, error) {
-	const (
-		magic          = "#HUDI#"
-		blockVersion   = 1
-		avroBlock      = 3
-		schemaKey      = 2 // HeaderMetadataType.SCHEMA
-		contentVersion = 3
-	)
-	content := binary.BigEndian.AppendUint32(nil, contentVersion)
-	content = binary.BigEndian.AppendUint32(content, uint32(len(entries)))
-	var datum []byte
+	var records logfile.RecordsBuilder
 	for _, e := range entries {
-		var err error
-		if datum, err = e.AppendAvro(datum[:0]); err != nil {
+		if err := records.Append(e.AppendAvro); err != nil {
 			return nil, err
 		}
-		content = binary.BigEndian.AppendUint32(content, uint32(len(datum)))
-		content = append(content, datum...)
 	}
-	schema := action.ArchivedEntrySchema()
-	size := uint64(4 + 4 + (4 + 4 + 4 + len(schema)) + 8 + len(content) + 4 + 8)
-	dst = append(dst, magic...)
-	dst = binary.BigEndian.AppendUint64(dst, size)
-	dst = binary.BigEndian.AppendUint32(dst, blockVersion)
-	dst = binary.BigEndian.AppendUint32(dst, avroBlock)
-	dst = binary.BigEndian.AppendUint32(dst, 1)
-	dst = binary.BigEndian.AppendUint32(dst, schemaKey)
-	dst = binary.BigEndian.AppendUint32(dst, uint32(len(schema)))
-	dst = append(dst, schema...)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(len(content)))
-	dst = append(dst, content...)
-	dst = binary.BigEndian.AppendUint32(dst, 0)
-	return binary.BigEndian.AppendUint64(dst, size+uint64(len(magic))), nil
+	b := logfile.Block{
+		Type:    logfile.AvroData,
+		Header:  map[logfile.HeaderKey]string{logfile.Schema: action.ArchivedEntrySchema()},
+		Content: records.Content(),
+	}
+	return b.Append(dst), nil
 }
