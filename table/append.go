@@ -9,11 +9,13 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/format/avro"
 	"github.com/lakectl/lakectl/format/filename"
 	"github.com/lakectl/lakectl/format/logfile"
+	"github.com/lakectl/lakectl/format/parquet"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table/fsview"
 	"github.com/lakectl/lakectl/table/record"
@@ -26,55 +28,71 @@ func (g *group) appends(c *commit) bool {
 	return c.mor && g.slice != nil && !slices.ContainsFunc(g.changes, func(ch change) bool { return ch.at == isNew })
 }
 
-// append writes the changes as a log file of the group's newest slice.
+// append writes the changes as a log file of the group's newest slice. They are written as they came, and readers merge;
+// only a change that is not a whole row, or that must not count if its key is there, is settled against the rows of the
+// slice first: then every engine reads the same, whatever it knows of partial updates.
 func (g *group) append(ctx context.Context, c *commit, no int) error {
 	ch := &c.ch
-	var rows, gone []int32
+	var rows, gone, unsettled []int32
 	for _, x := range g.changes {
-		if ch.Op(int(x.row)) == record.Delete {
+		switch {
+		case c.merging.first || c.merging.late || ch.partial(x.row):
+			unsettled = append(unsettled, x.row)
+		case ch.Op(int(x.row)) == record.Delete:
 			gone = append(gone, x.row)
-		} else {
+		default:
 			rows = append(rows, x.row)
 		}
+	}
+	var settled []placedRows
+	if len(unsettled) > 0 {
+		var more []int32
+		var err error
+		if settled, more, err = g.settle(ctx, c, unsettled); err != nil {
+			return err
+		}
+		gone = append(gone, more...)
+		defer func() {
+			for _, s := range settled {
+				s.data.Release()
+			}
+		}()
+	}
+	const step = 16 << 10
+	n := len(rows)
+	for _, s := range settled {
+		n += len(s.idx)
+	}
+	if n+len(gone) == 0 {
+		return nil
 	}
 	l, err := c.newLog(ctx, g, no)
 	if err != nil {
 		return err
 	}
 	header := map[logfile.HeaderKey]string{logfile.InstantTime: string(c.instant), logfile.Schema: c.avroFull}
-	if len(rows) > 0 {
-		enc, err := avro.NewEncoder(c.avroFull, c.full)
-		if err != nil {
+	if n > 0 {
+		w := dataBlocks{l: l, header: header, c: c, g: g}
+		if w.enc, err = avro.NewEncoder(c.avroFull, c.full); err != nil {
 			return l.fail(ctx, err)
 		}
-		var content logfile.RecordsBuilder
-		const step = 16 << 10
 		for part := range slices.Chunk(rows, step) {
-			batch, err := c.rows(nil, nil, part, &newFile{partition: g.partition, name: g.fileID, no: no, seq: l.seq})
+			data, err := ch.patched(nil, nil, part)
+			if err == nil {
+				err = w.add(data, part)
+				data.Release()
+			}
 			if err != nil {
 				return l.fail(ctx, err)
-			}
-			l.seq += int64(len(part))
-			for i := range len(part) {
-				if err = content.Append(func(b []byte) ([]byte, error) { return enc.Append(b, batch, i) }); err != nil {
-					break
-				}
-			}
-			batch.Release()
-			if err != nil {
-				return l.fail(ctx, err)
-			}
-			if content.Size() > logBlockBytes {
-				if err := l.write(logfile.Block{Type: logfile.AvroData, Header: header, Content: content.Content()}); err != nil {
-					return l.fail(ctx, err)
-				}
-				content.Reset()
 			}
 		}
-		if content.Len() > 0 {
-			if err := l.write(logfile.Block{Type: logfile.AvroData, Header: header, Content: content.Content()}); err != nil {
+		for _, s := range settled {
+			if err := w.add(s.data, s.idx); err != nil {
 				return l.fail(ctx, err)
 			}
+		}
+		if err := w.flush(); err != nil {
+			return l.fail(ctx, err)
 		}
 	}
 	// Two blocks, not one: hudi-rs refuses ordering values of several kinds in a block.
@@ -110,7 +128,7 @@ func (g *group) append(ctx context.Context, c *commit, no int) error {
 		return fmt.Errorf("write %s: the store holds %d bytes of %d: %w", l.rel, info.Size, l.size, storage.ErrUnavailable)
 	}
 	stat := action.WriteStat{FileID: g.fileID, PrevCommit: string(c.instant), Path: l.rel, PartitionPath: g.partition,
-		NumWrites: int64(len(rows)), NumUpdateWrites: int64(len(rows)), NumDeletes: int64(len(gone)), TotalWriteBytes: l.size, FileSizeInBytes: l.size,
+		NumWrites: int64(n), NumUpdateWrites: int64(n), NumDeletes: int64(len(gone)), TotalWriteBytes: l.size, FileSizeInBytes: l.size,
 		Log: &action.LogStat{Version: int32(l.name.Version), Files: []string{l.name.String()}}}
 	if !c.st.layout.CompletionTimes() {
 		stat.PrevCommit = l.name.Instant
@@ -123,9 +141,280 @@ func (g *group) append(ctx context.Context, c *commit, no int) error {
 	defer c.mu.Unlock()
 	c.stats[g.partition] = append(c.stats[g.partition], stat)
 	c.files = append(c.files, fsview.File{Key: l.rel, Size: l.size})
-	c.info.Updated += int64(len(rows))
+	c.info.Updated += int64(n)
 	c.info.Deleted += int64(len(gone))
 	c.info.BytesWritten += l.size
+	return nil
+}
+
+// dataBlocks writes rows as Avro blocks.
+type dataBlocks struct {
+	l       *newLog
+	header  map[logfile.HeaderKey]string
+	c       *commit
+	g       *group
+	enc     *avro.Encoder
+	content logfile.RecordsBuilder
+}
+
+func (w *dataBlocks) add(data arrow.RecordBatch, idx []int32) error {
+	f := newFile{partition: w.g.partition, name: w.g.fileID, no: w.l.no, seq: w.l.seq} // log records name the file group
+	rows, err := w.c.withMeta(data, idx, &f)
+	if err != nil {
+		return err
+	}
+	defer rows.Release()
+	w.l.seq = f.seq
+	for i := range len(idx) {
+		if err := w.content.Append(func(b []byte) ([]byte, error) { return w.enc.Append(b, rows, i) }); err != nil {
+			return err
+		}
+	}
+	if w.content.Size() > logBlockBytes {
+		return w.flush()
+	}
+	return nil
+}
+
+func (w *dataBlocks) flush() error {
+	if w.content.Len() == 0 {
+		return nil
+	}
+	defer w.content.Reset()
+	return w.l.write(logfile.Block{Type: logfile.AvroData, Header: w.header, Content: w.content.Content()})
+}
+
+// partial reports whether a change leaves columns as they are.
+func (ch *changes) partial(row int32) bool {
+	for c := range ch.Keep {
+		if ch.Kept(c, int(row)) {
+			return true
+		}
+	}
+	return false
+}
+
+// placedRows is rows with the changes that they came of.
+type placedRows struct {
+	data arrow.RecordBatch
+	idx  []int32
+}
+
+// settle makes whole rows of changes by what the slice holds of their keys. gone are those that are deletes.
+func (g *group) settle(ctx context.Context, c *commit, rows []int32) (out []placedRows, gone []int32, err error) {
+	ch := &c.ch
+	wanted := make(map[string]int32, len(rows))
+	for _, r := range rows {
+		wanted[ch.Keys.Value(int(r))] = r
+	}
+	old, at, err := c.stored(ctx, g.slice, wanted)
+	if err != nil {
+		return nil, nil, err
+	}
+	var met []change
+	var fresh []int32
+	for _, r := range rows {
+		p, ok := at[ch.Keys.Value(int(r))]
+		switch {
+		case ok && c.merging.first:
+			c.count(func(i *CommitInfo) { i.Stale++ })
+		case ok:
+			met = append(met, change{r, p})
+		case ch.Op(int(r)) == record.Delete:
+			c.count(func(i *CommitInfo) { i.UnknownDeletes++ })
+		default:
+			fresh = append(fresh, r)
+		}
+	}
+	met, stale, err := ch.newer(old, met)
+	if err != nil {
+		return nil, nil, err
+	}
+	var places []int64
+	var apply []int32
+	for _, m := range met {
+		if ch.Op(int(m.row)) == record.Delete {
+			gone = append(gone, m.row)
+			continue
+		}
+		places, apply = append(places, m.at), append(apply, m.row)
+	}
+	add := func(data arrow.RecordBatch, idx []int32, err error) error {
+		if err == nil {
+			out = append(out, placedRows{data, idx})
+		}
+		return err
+	}
+	if len(apply) > 0 {
+		data, e := ch.patched(old, places, apply)
+		if err := add(data, apply, e); err != nil {
+			return out, nil, err
+		}
+	}
+	if len(fresh) > 0 {
+		data, e := ch.patched(nil, nil, fresh)
+		if err := add(data, fresh, e); err != nil {
+			return out, nil, err
+		}
+	}
+	if c.merging.late && len(stale) > 0 {
+		data, hit, e := ch.filled(old, stale)
+		idx := make([]int32, len(hit))
+		for i, m := range hit {
+			idx[i] = m.row
+		}
+		if err := add(data, idx, e); err != nil {
+			return out, nil, err
+		}
+		stale = stale[len(hit):]
+	}
+	c.count(func(i *CommitInfo) { i.Stale += int64(len(stale)) })
+	return out, gone, nil
+}
+
+// stored reads what a slice holds of some keys, in the table's columns, and where each is.
+func (c *commit) stored(ctx context.Context, sl *fsview.FileSlice, wanted map[string]int32) (inMemory, map[string]int64, error) {
+	var parts []arrow.RecordBatch
+	at := map[string]int64{}
+	var n int64
+	add := func(rows arrow.RecordBatch, keys func(i int) string) {
+		for i := range int(rows.NumRows()) {
+			at[keys(i)] = n + int64(i)
+		}
+		n += rows.NumRows()
+		parts = append(parts, rows)
+	}
+	logs, err := c.snap.logChanges(ctx, *sl, c.schema)
+	if err != nil {
+		return inMemory{}, nil, err
+	}
+	defer logs.release()
+	inLogs := map[string]bool{}
+	var hits []int32
+	if logs.Rows != nil {
+		for i := range logs.NumRows() {
+			k := logs.Keys.Value(i)
+			if _, ok := wanted[k]; ok {
+				inLogs[k] = true
+				hits = append(hits, int32(i))
+			}
+		}
+	}
+	named := func(rows arrow.RecordBatch) func(i int) string { return rows.Column(0).(*array.String).Value }
+	var fresh []int32
+	if sl.Base == nil {
+		fresh = hits
+	} else {
+		f, err := c.snap.OpenBase(ctx, *sl)
+		if err != nil {
+			return inMemory{}, nil, err
+		}
+		keys := array.NewStringBuilder(memory.DefaultAllocator)
+		defer keys.Release()
+		var ask []change
+		for k := range wanted {
+			if !inLogs[k] {
+				ask = append(ask, change{int32(keys.Len()), lookUp})
+				keys.Append(k)
+			}
+		}
+		names := keys.NewStringArray()
+		defer names.Release()
+		met, _, err := match(f, names, ask)
+		if err != nil {
+			return inMemory{}, nil, err
+		}
+		if len(met) > 0 {
+			pos := make([]int64, len(met))
+			for i, m := range met {
+				pos[i] = m.at
+			}
+			rows, err := f.Take(pos, c.schema)
+			if err != nil {
+				return inMemory{}, nil, err
+			}
+			add(rows, func(i int) string { return names.Value(int(met[i].row)) })
+		}
+		if len(hits) > 0 {
+			batch, err := take(logs.Batch, hits)
+			if err != nil {
+				return inMemory{}, nil, err
+			}
+			some := changes{Batch: batch, by: logs.by}
+			defer some.release()
+			if err := c.standing(f, &some, named, add); err != nil {
+				return inMemory{}, nil, err
+			}
+			_, unknown, err := match(f, some.Keys, some.lookUps())
+			if err != nil {
+				return inMemory{}, nil, err
+			}
+			for _, r := range unknown {
+				fresh = append(fresh, hits[r])
+			}
+		}
+	}
+	fresh = slices.DeleteFunc(slices.Clone(fresh), func(r int32) bool { return logs.Op(int(r)) == record.Delete })
+	if len(fresh) > 0 {
+		rows, err := logs.patched(nil, nil, fresh)
+		if err != nil {
+			return inMemory{}, nil, err
+		}
+		add(rows, named(rows))
+	}
+	cols := make([]arrow.Array, c.schema.NumFields())
+	for i, field := range c.schema.Fields() {
+		pieces := make([]arrow.Array, 0, len(parts))
+		for _, p := range parts {
+			a, err := column(p, field, int(p.NumRows()))
+			if err != nil {
+				return inMemory{}, nil, err
+			}
+			pieces = append(pieces, a)
+		}
+		if len(pieces) == 0 {
+			cols[i] = array.MakeArrayOfNull(memory.DefaultAllocator, field.Type, 0)
+			continue
+		}
+		if cols[i], err = array.Concatenate(pieces, memory.DefaultAllocator); err != nil {
+			return inMemory{}, nil, err
+		}
+	}
+	return inMemory{array.NewRecordBatch(c.schema, cols, n)}, at, nil
+}
+
+// standing reads the rows of a base file that logs change, as they stand after the logs.
+func (c *commit) standing(f *parquet.File, logs *changes, named func(arrow.RecordBatch) func(int) string, add func(arrow.RecordBatch, func(int) string)) error {
+	m, err := logs.mergeInto(f, c.merging.late)
+	if err != nil {
+		return err
+	}
+	if m.rows != nil {
+		add(m.rows, named(m.rows))
+	}
+	met, _, err := match(f, logs.Keys, logs.lookUps())
+	if err != nil {
+		return err
+	}
+	var newer []change // rows that are newer than what the logs say of them
+	touched := m.touched()
+	for _, x := range met {
+		if _, ok := slices.BinarySearch(touched, x.at); !ok {
+			newer = append(newer, x)
+		}
+	}
+	if len(newer) == 0 {
+		return nil
+	}
+	at := make([]int64, len(newer))
+	for i, x := range newer {
+		at[i] = x.at
+	}
+	rows, err := f.Take(at, c.schema)
+	if err != nil {
+		return err
+	}
+	add(rows, func(i int) string { return logs.Keys.Value(int(newer[i].row)) })
 	return nil
 }
 

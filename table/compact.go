@@ -133,7 +133,7 @@ func (t *Table) startCompaction(ctx context.Context, at timeline.Time) (*commit,
 
 // undoCompaction deletes the base files of an attempt that died. The plan stays.
 func (t *Table) undoCompaction(ctx context.Context, in timeline.Instant) error {
-	files, err := t.leftovers(ctx, in)
+	files, err := t.leftovers(ctx, t.current(), in)
 	if err != nil {
 		return err
 	}

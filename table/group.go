@@ -337,7 +337,7 @@ func (c *commit) addFilled(edit *parquet.Edit, fill arrow.RecordBatch, filled []
 }
 
 // rows gathers changes as rows of a file, meta columns first.
-func (c *commit) rows(old *parquet.File, at []int64, idx []int32, f *newFile) (arrow.RecordBatch, error) {
+func (c *commit) rows(old stored, at []int64, idx []int32, f *newFile) (arrow.RecordBatch, error) {
 	data, err := c.ch.patched(old, at, idx)
 	if err != nil {
 		return nil, err

@@ -12,6 +12,34 @@ import (
 	"github.com/lakectl/lakectl/table/record"
 )
 
+// stored is rows that changes meet: a base file, or rows in memory.
+type stored interface {
+	Take(at []int64, want *arrow.Schema) (arrow.RecordBatch, error)
+}
+
+// inMemory is stored rows at hand. Columns that it lacks are null.
+type inMemory struct{ rows arrow.RecordBatch }
+
+func (m inMemory) Take(at []int64, want *arrow.Schema) (arrow.RecordBatch, error) {
+	idx := make([]int32, len(at))
+	for i, a := range at {
+		idx[i] = int32(a)
+	}
+	cols := make([]arrow.Array, want.NumFields())
+	for i, f := range want.Fields() {
+		a, err := column(m.rows, f, int(m.rows.NumRows()))
+		if err == nil {
+			cols[i], err = takeArray(a, idx)
+			a.Release()
+		}
+		if err != nil {
+			return nil, err
+		}
+		defer cols[i].Release()
+	}
+	return array.NewRecordBatch(want, cols, int64(len(at))), nil
+}
+
 // match finds the rows of the base file that the changes meet, in the file's order, and the changes whose keys it does
 // not hold. A key that stands in the file twice, as bulk inserts leave it, is met twice.
 func match(old *parquet.File, keys *array.String, changes []change) (met []change, fresh []int32, err error) {
@@ -51,7 +79,7 @@ func match(old *parquet.File, keys *array.String, changes []change) (met []chang
 }
 
 // newer parts the changes that apply from those that are older than the row they meet.
-func (ch *changes) newer(old *parquet.File, met []change) (apply, stale []change, err error) {
+func (ch *changes) newer(old stored, met []change) (apply, stale []change, err error) {
 	if len(ch.by.cols) == 0 || len(met) == 0 {
 		return met, nil, nil
 	}
@@ -78,7 +106,7 @@ func (ch *changes) newer(old *parquet.File, met []change) (apply, stale []change
 // have were the changes applied one by one: that of the newest change before it that carries the column, unless the
 // stored row is newer than that one, and then the stored row's. at are the rows of old that are replaced; old is nil
 // when the rows are new.
-func (ch *changes) patched(old *parquet.File, at []int64, rows []int32) (arrow.RecordBatch, error) {
+func (ch *changes) patched(old stored, at []int64, rows []int32) (arrow.RecordBatch, error) {
 	out, err := takeRows(ch.Rows, rows)
 	if err != nil || !anyKept(ch.Batch) {
 		return out, err
@@ -151,7 +179,7 @@ func (ch *changes) patched(old *parquet.File, at []int64, rows []int32) (arrow.R
 
 // filled returns stored rows whose nulls late changes fill: rows of old at the changes' places, in the columns of the
 // changes. hit are those of the changes that fill something; the others leave their row as it is.
-func (ch *changes) filled(old *parquet.File, late []change) (rows arrow.RecordBatch, hit []change, err error) {
+func (ch *changes) filled(old stored, late []change) (rows arrow.RecordBatch, hit []change, err error) {
 	at := make([]int64, len(late))
 	idx := make([]int32, len(late))
 	for i, m := range late {
@@ -236,7 +264,7 @@ func (ch *changes) source(col int, r int32, i int, stored bool, applied func(i i
 }
 
 // applied returns whether a change of before the collapse would have replaced the stored row that stands at[i] in old.
-func (ch *changes) applied(old *parquet.File, at []int64) (func(i int, before int32) bool, error) {
+func (ch *changes) applied(old stored, at []int64) (func(i int, before int32) bool, error) {
 	if old == nil || len(ch.by.cols) == 0 || ch.all.Rows == nil {
 		return func(int, int32) bool { return true }, nil
 	}
@@ -249,7 +277,7 @@ func (ch *changes) applied(old *parquet.File, at []int64) (func(i int, before in
 }
 
 // storedOrdering reads the ordering columns of rows of a base file. It is left to the garbage collector.
-func (ch *changes) storedOrdering(old *parquet.File, at []int64) (arrow.RecordBatch, error) {
+func (ch *changes) storedOrdering(old stored, at []int64) (arrow.RecordBatch, error) {
 	fields := make([]arrow.Field, len(ch.by.cols))
 	for i, col := range ch.by.cols {
 		fields[i] = ch.Rows.Schema().Field(col)
@@ -288,13 +316,18 @@ func (m *merged) touched() []int64 {
 	return out
 }
 
-// mergeInto finds out what the changes make of a base file.
-func (ch *changes) mergeInto(f *parquet.File, late bool) (m merged, err error) {
+// lookUps asks for every key.
+func (ch *changes) lookUps() []change {
 	all := make([]change, ch.NumRows())
 	for i := range all {
 		all[i] = change{int32(i), lookUp}
 	}
-	met, unknown, err := match(f, ch.Keys, all)
+	return all
+}
+
+// mergeInto finds out what the changes make of a base file.
+func (ch *changes) mergeInto(f *parquet.File, late bool) (m merged, err error) {
+	met, unknown, err := match(f, ch.Keys, ch.lookUps())
 	if err != nil {
 		return m, err
 	}

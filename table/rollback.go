@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/lakectl/lakectl/format"
 	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/format/filename"
+	"github.com/lakectl/lakectl/format/logfile"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table/timeline"
 )
@@ -128,21 +130,19 @@ func (t *Table) dead(ctx context.Context, in timeline.Instant) error {
 // rollback takes a pending instant off the table: a plan, the files, the instant, the record of it. Each step may be
 // repeated, so whoever comes after a crash goes on from the plan.
 func (t *Table) rollback(ctx context.Context, s *state, failed timeline.Instant) error {
-	files, err := t.leftovers(ctx, failed)
+	files, err := t.leftovers(ctx, s, failed)
 	if err != nil {
 		return err
 	}
 	plan := &action.RollbackPlan{InstantToRollback: &action.InstantInfo{CommitTime: string(failed.Requested), Action: string(failed.Action)}}
 	for _, rel := range files {
-		partition, name := filename.Split(rel)
-		id := ""
-		if b, ok := filename.ParseBase(name); ok {
-			id = b.FileID
-		} else if l, ok := filename.ParseLog(name); ok {
-			id = l.FileID
+		r, err := t.undoing(ctx, s, failed, rel)
+		if err != nil {
+			return err
 		}
-		plan.RollbackRequests = append(plan.RollbackRequests, action.RollbackRequest{PartitionPath: partition, FileID: id,
-			LatestBaseInstant: string(failed.Requested), FilesToBeDeleted: []string{t.absolute(rel)}})
+		if r != nil {
+			plan.RollbackRequests = append(plan.RollbackRequests, *r)
+		}
 	}
 	body, err := plan.AppendAvro(nil)
 	if err != nil {
@@ -155,6 +155,60 @@ func (t *Table) rollback(ctx context.Context, s *state, failed timeline.Instant)
 	return t.runRollback(ctx, s, in, plan)
 }
 
+// undoing says how the part of one file that an instant wrote is taken back. A log file of version 6 bears the instant
+// of its slice: where it holds blocks of others too, a rollback block is appended for it; nil: it holds nothing of the
+// instant's.
+func (t *Table) undoing(ctx context.Context, s *state, failed timeline.Instant, rel string) (*action.RollbackRequest, error) {
+	partition, name := filename.Split(rel)
+	r := &action.RollbackRequest{PartitionPath: partition, LatestBaseInstant: string(failed.Requested)}
+	if b, ok := filename.ParseBase(name); ok {
+		r.FileID = b.FileID
+	} else if l, ok := filename.ParseLog(name); ok {
+		r.FileID = l.FileID
+		if !s.layout.CompletionTimes() && l.Instant != string(failed.Requested) {
+			own, others, err := t.blocksOf(ctx, rel, failed.Requested)
+			if err != nil {
+				return nil, err
+			}
+			if own == 0 && others > 0 {
+				return nil, nil
+			}
+			if others > 0 {
+				r.LatestBaseInstant = l.Instant
+				r.LogBlocksToBeDeleted = map[string]int64{name: 1}
+				return r, nil
+			}
+		}
+	}
+	r.FilesToBeDeleted = []string{t.absolute(rel)}
+	return r, nil
+}
+
+// blocksOf counts the blocks of a log file that an instant wrote, and the others. A file that is not there has none.
+func (t *Table) blocksOf(ctx context.Context, rel string, instant timeline.Time) (own, others int, err error) {
+	info, err := t.store.Head(ctx, t.key(rel))
+	if errors.Is(err, storage.ErrNotFound) {
+		return 0, 0, nil
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("look at %s: %w", rel, err)
+	}
+	sc := logfile.NewScanner(newObject(ctx, t.store, t.key(rel), info.Size), info.Size)
+	for {
+		b, err := sc.NextHeader()
+		switch {
+		case err == io.EOF:
+			return own, others, nil
+		case err != nil:
+			return 0, 0, fmt.Errorf("log file %s: %w", rel, err)
+		case b.Header[logfile.InstantTime] == string(instant):
+			own++
+		case b.Type != logfile.Corrupt:
+			others++
+		}
+	}
+}
+
 // newest is the timeline as last read, which may hold more than s.
 func (t *Table) newest(s *state) *timeline.Timeline {
 	if c := t.current(); c.layout == s.layout {
@@ -165,7 +219,7 @@ func (t *Table) newest(s *state) *timeline.Timeline {
 
 // leftovers returns the data files of an instant, relative to the base path: those that its markers name, and those
 // that a listing shows, should its writer have kept no markers.
-func (t *Table) leftovers(ctx context.Context, failed timeline.Instant) ([]string, error) {
+func (t *Table) leftovers(ctx context.Context, s *state, failed timeline.Instant) ([]string, error) {
 	seen := map[string]bool{}
 	dir := t.key(filename.MarkerDir(string(failed.Requested))) + "/"
 	for info, err := range t.store.List(ctx, dir, "") {
@@ -194,9 +248,21 @@ func (t *Table) leftovers(ctx context.Context, failed timeline.Instant) ([]strin
 	if err != nil {
 		return nil, err
 	}
+	// Without markers a log file of version 6 does not tell who wrote it but by its blocks.
+	unmarked := len(seen) == 0 && failed.Action == timeline.DeltaCommit && !s.layout.CompletionTimes()
 	for _, f := range files {
 		if instantOf(path.Base(f.Key)) == string(failed.Requested) {
 			seen[f.Key] = true
+			continue
+		}
+		if l, ok := filename.ParseLog(path.Base(f.Key)); unmarked && ok && !l.Archive {
+			own, _, err := t.blocksOf(ctx, f.Key, failed.Requested)
+			if err != nil {
+				return nil, err
+			}
+			if own > 0 {
+				seen[f.Key] = true
+			}
 		}
 	}
 	out := make([]string, 0, len(seen))
@@ -210,6 +276,9 @@ func (t *Table) leftovers(ctx context.Context, failed timeline.Instant) ([]strin
 func instantOf(name string) string {
 	if b, ok := filename.ParseBase(name); ok {
 		return b.Instant
+	}
+	if l, ok := filename.ParseLog(name); ok && !l.Archive {
+		return l.Instant
 	}
 	return ""
 }
@@ -233,12 +302,28 @@ func (t *Table) finishRollback(ctx context.Context, s *state, in timeline.Instan
 	if plan.InstantToRollback == nil {
 		return fmt.Errorf("%w: plan of rollback %s names no instant", format.ErrCorrupt, in.Requested)
 	}
-	for _, r := range plan.RollbackRequests {
-		if len(r.LogBlocksToBeDeleted) > 0 {
-			return fmt.Errorf("%w: rollback %s takes back log blocks: let its engine finish it", format.ErrUnsupported, in.Requested)
+	return t.runRollback(ctx, s, in, plan)
+}
+
+// rollbackBlock appends to a file slice, in a log file of its own, the block that takes back what an instant wrote
+// (RollbackHelperV1). A second one does no harm.
+func (t *Table) rollbackBlock(ctx context.Context, r action.RollbackRequest, at, failed timeline.Time) (rel string, size int64, err error) {
+	name := filename.Log{FileID: r.FileID, Instant: r.LatestBaseInstant, Version: 1, Token: "1-0-1"}
+	prefix := t.key(filename.Join(r.PartitionPath, "."+r.FileID+"_"+r.LatestBaseInstant+".log."))
+	for info, err := range t.store.List(ctx, prefix, "") {
+		if err != nil {
+			return "", 0, fmt.Errorf("list log files of %s: %w", r.FileID, err)
+		}
+		if l, ok := filename.ParseLog(path.Base(info.Key)); ok {
+			name.Version = max(name.Version, l.Version+1)
 		}
 	}
-	return t.runRollback(ctx, s, in, plan)
+	rel = filename.Join(r.PartitionPath, name.String())
+	b := logfile.Rollback(string(at), string(failed)).Append(nil)
+	if _, err := t.store.Put(ctx, t.key(rel), b, storage.IfAbsent()); err != nil {
+		return "", 0, fmt.Errorf("rollback block %s: %w", rel, err)
+	}
+	return rel, int64(len(b)), nil
 }
 
 func (t *Table) runRollback(ctx context.Context, s *state, in timeline.Instant, plan *action.RollbackPlan) error {
@@ -261,6 +346,16 @@ func (t *Table) runRollback(ctx context.Context, s *state, in timeline.Instant, 
 			keys = append(keys, t.key(filename.Join(r.PartitionPath, path.Base(f))))
 			pm.SuccessDeleteFiles = append(pm.SuccessDeleteFiles, f)
 			meta.TotalFilesDeleted++
+		}
+		if len(r.LogBlocksToBeDeleted) > 0 {
+			rel, size, err := t.rollbackBlock(ctx, r, in.Requested, failed.Requested)
+			if err != nil {
+				return err
+			}
+			if pm.RollbackLogFiles == nil {
+				pm.RollbackLogFiles = map[string]int64{}
+			}
+			pm.RollbackLogFiles[t.absolute(rel)] = size
 		}
 		meta.PartitionMetadata[r.PartitionPath] = pm
 	}
