@@ -47,6 +47,64 @@ func (t *Table) Schedule(ctx context.Context, a timeline.Action, plan func(s *Sn
 	return in, nil
 }
 
+// Ending is what a table service made of its plan.
+type Ending struct {
+	Body    []byte   // content of the completed instant
+	Removed []string // files that are gone, relative to the base path
+}
+
+// Complete executes a pending table service that moves no rows, as a clean is: the instant becomes inflight, work does
+// what the plan says and must be able to do it again, the instant completes. Until then no transaction of this Table
+// begins. ErrInvalid: no such instant is pending.
+func (t *Table) Complete(ctx context.Context, at timeline.Time, work func(ctx context.Context, s *Snapshot, plan []byte) (Ending, error)) (timeline.Instant, error) {
+	var none timeline.Instant
+	t.writing.Lock()
+	defer t.writing.Unlock()
+	if err := t.prepare(ctx); err != nil {
+		return none, err
+	}
+	snap, err := t.snapshot(ctx, t.current(), "")
+	if err != nil {
+		return none, err
+	}
+	i := slices.IndexFunc(snap.st.tl.Instants, func(in timeline.Instant) bool { return in.Requested == at && in.State != timeline.Completed })
+	if i < 0 {
+		return none, fmt.Errorf("%w: no instant %s is pending", ErrInvalid, at)
+	}
+	in := snap.st.tl.Instants[i]
+	plan, err := t.plan(ctx, snap.st, in)
+	if err != nil {
+		return none, err
+	}
+	in.State = timeline.Inflight
+	if _, err := t.store.Put(ctx, snap.st.layout.Key(t.base, in), nil, storage.IfAbsent()); err != nil && !errors.Is(err, storage.ErrPrecondition) {
+		return none, fmt.Errorf("start %s %s: %w", in.Action, at, err)
+	}
+	t.see(in)
+	end, err := work(ctx, snap, plan)
+	if err != nil {
+		return none, fmt.Errorf("%s %s: %w", in.Action, at, err)
+	}
+	return t.finish(ctx, ending{st: snap.st, in: in, body: end.Body, removed: end.Removed})
+}
+
+// Exclusive runs f under the table's lock, with no transaction of this Table open: for what changes the timeline itself,
+// as archiving does. Afterwards the timeline is read anew.
+func (t *Table) Exclusive(ctx context.Context, f func(ctx context.Context, s *Snapshot) error) error {
+	t.writing.Lock()
+	defer t.writing.Unlock()
+	if err := t.prepare(ctx); err != nil {
+		return err
+	}
+	snap, err := t.snapshot(ctx, t.current(), "")
+	if err != nil {
+		return err
+	}
+	err = f(ctx, snap)
+	_, again := t.refresh(context.WithoutCancel(ctx))
+	return errors.Join(err, again)
+}
+
 // see adds an instant to the timeline as known.
 func (t *Table) see(in timeline.Instant) {
 	t.mu.Lock()

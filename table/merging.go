@@ -40,6 +40,8 @@ const (
 	unavailableValue   = "__debezium_unavailable_value"
 )
 
+var payloads = []string{payloadOverwrite, payloadDefault, payloadEventTime, payloadNonDefaults, payloadPartial, payloadPostgres, payloadMySQL, payloadDMS}
+
 // mergingOf reads the merge configuration of a table: the merge mode and the partial update mode from version 9 on, the
 // payload class before (HoodieTableConfig#inferMergingConfigsForPreV9Table). What it does not know, it names.
 func mergingOf(p map[string]string) (merging, error) {

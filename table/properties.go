@@ -251,6 +251,11 @@ func writable(p map[string]string) error {
 	if _, err := mergingOf(p); err != nil {
 		return fmt.Errorf("read-only: %w", err)
 	}
+	for _, k := range []string{propPayload, propLegacy} {
+		if c := p[k]; c != "" && !slices.Contains(payloads, c) {
+			return no("payload class %s", c)
+		}
+	}
 	known := []string{"hoodie.payload.delete.field", "hoodie.payload.delete.marker", "hoodie.write.partial.update.unavailable.value"}
 	for k, val := range p {
 		if name, ok := strings.CutPrefix(k, propMergePrefix); ok && val != "" && !slices.Contains(known, name) {

@@ -165,6 +165,34 @@ func (s *Snapshot) Schema() *arrow.Schema { return s.schema }
 // Properties returns the table's properties. The map is not to be changed.
 func (s *Snapshot) Properties() map[string]string { return s.st.props }
 
+// Layout returns where the table keeps its timeline and how it spells it.
+func (s *Snapshot) Layout() timeline.Layout { return s.st.layout }
+
+// View returns all file slices as of the snapshot.
+func (s *Snapshot) View() *fsview.View { return s.view }
+
+// Files returns every data file that lies in the table's folders, of whatever instant, relative to the base path.
+func (s *Snapshot) Files() []fsview.File { return slices.Collect(maps.Values(s.st.files)) }
+
+// Replaced returns the file groups that completed replace commits took out, and the requested time of each.
+func (s *Snapshot) Replaced(ctx context.Context) (map[fsview.GroupID]timeline.Time, error) {
+	return s.t.replaced(ctx, s.st, s.at)
+}
+
+// Pending are the file groups that pending compactions and clusterings work on, and the instant of each.
+func (s *Snapshot) Pending(ctx context.Context) (compacting, clustering map[fsview.GroupID]timeline.Time, err error) {
+	p, err := s.t.services(ctx, s.st)
+	if err != nil {
+		return nil, nil, err
+	}
+	return p.compacting, p.clustering, nil
+}
+
+// Plan reads what a pending instant was requested with.
+func (s *Snapshot) Plan(ctx context.Context, in timeline.Instant) ([]byte, error) {
+	return s.t.plan(ctx, s.st, in)
+}
+
 // Timeline returns the timeline that the snapshot was taken from.
 func (s *Snapshot) Timeline() *timeline.Timeline { return s.st.tl }
 
