@@ -47,8 +47,8 @@ func NewBloom(o BloomOptions) *Bloom {
 	return &Bloom{parallelism: o.Parallelism, cache: footers{max: o.CacheBytes}, parse: parseFilter}
 }
 
-// Locate returns where the keys are, with their positions; a key that is in no base file is new. It fails with
-// format.ErrUnsupported if a file group has log files alone.
+// Locate returns where the keys are, with their positions in base files; a key that is in no file is new. Log files are
+// read only where they may hold keys that the base file lacks.
 func (x *Bloom) Locate(ctx context.Context, s *table.Snapshot, b record.Batch) ([]table.Location, error) {
 	return lookup(ctx, snapshotSource{s}, b, x.parallelism, x.prune)
 }

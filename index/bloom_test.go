@@ -25,6 +25,7 @@ import (
 type fakeTable struct {
 	slices fakeSlices
 	files  map[string]*fakeFile
+	logged map[string][]string // keys in the log files alone, by file id
 	mem    memory.Allocator
 
 	mu     sync.Mutex
@@ -53,6 +54,13 @@ func parseSet(kind, text string) (filter, error) {
 		s[w] = true
 	}
 	return s, nil
+}
+
+func (t *fakeTable) LoggedKeys(_ context.Context, f fsview.FileSlice) (*array.String, error) {
+	b := array.NewStringBuilder(t.mem)
+	defer b.Release()
+	b.AppendValues(t.logged[f.Group.FileID], nil)
+	return b.NewStringArray(), nil
 }
 
 func newFakeTable() *fakeTable {
@@ -205,17 +213,31 @@ func TestCompareJava(t *testing.T) {
 	})
 }
 
+// TestLogsAlone: a key that no base file holds is found in the log files that may hold it.
+func TestLogsAlone(t *testing.T) {
+	ft := newFakeTable()
+	ft.add("p", "a", "", "", "k", []string{"k"})
+	log := []fsview.File{{Key: "p/.l_1.log.1_0-0-0"}}
+	ft.slices["p"][0].Logs = log
+	ft.slices["p"] = append(ft.slices["p"], fsview.FileSlice{Group: fsview.GroupID{Partition: "p", FileID: "l"}, Logs: log})
+	ft.logged = map[string][]string{"a": {"m"}, "l": {"n"}}
+	x := newTestBloom(BloomOptions{})
+	got, err := lookup(context.Background(), ft, batchOf(t, "p|k", "p|m", "p|n", "p|o"), x.parallelism, x.prune)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []table.Location{{FileID: "a"}, {FileID: "a", Position: -1}, {FileID: "l", Position: -1}, {}}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 func TestBloomRefuses(t *testing.T) {
 	ctx := context.Background()
 	run := func(ft *fakeTable) error {
 		x := newTestBloom(BloomOptions{})
 		_, err := lookup(ctx, ft, batchOf(t, "p|k"), x.parallelism, x.prune)
 		return err
-	}
-	logs := newFakeTable()
-	logs.slices["p"] = []fsview.FileSlice{{Group: fsview.GroupID{Partition: "p", FileID: "l"}, Logs: []fsview.File{{Key: "p/.l_1.log.1_0-0-0"}}}}
-	if err := run(logs); !errors.Is(err, format.ErrUnsupported) {
-		t.Errorf("a file group of logs: %v, want ErrUnsupported", err)
 	}
 	odd := newFakeTable()
 	odd.add("p", "a", "", "", "k", []string{"k"})

@@ -21,6 +21,8 @@ import (
 type source interface {
 	lister
 	open(ctx context.Context, f fsview.FileSlice) (baseFile, error)
+	// LoggedKeys returns the keys that may be in the slice's log files alone, nil if there are none.
+	LoggedKeys(ctx context.Context, f fsview.FileSlice) (*array.String, error)
 }
 
 // baseFile is what a lookup needs of a parquet.File.
@@ -53,13 +55,14 @@ type hit struct {
 type prune func(ctx context.Context, s source, f fsview.FileSlice, keys *keySet) (file baseFile, candidate bool, err error)
 
 // lookup joins the keys of a batch with the key columns of the base files of their partitions, files that prune rules
-// out excepted. Files are read at the same time, each a row group at a time. If a key is in a partition more than once,
+// out excepted, and with the keys that stand in log files alone. Files are read at the same time, each a row group at a time. If a key is in a partition more than once,
 // which bulk inserts allow, the first file in the snapshot's order and the first row in it count.
 func lookup(ctx context.Context, s source, b record.Batch, parallelism int, p prune) ([]table.Location, error) {
 	type job struct {
 		slice fsview.FileSlice
 		keys  *keySet
 		hits  []hit
+		logs  bool // look into the log files, not the base file
 	}
 	var jobs []*job
 	for _, g := range byPartition(b) {
@@ -69,18 +72,15 @@ func lookup(ctx context.Context, s source, b record.Batch, parallelism int, p pr
 		}
 		var set *keySet
 		for _, f := range sl {
-			if f.Base == nil {
-				if len(f.Logs) == 0 {
-					continue
-				}
-				return nil, fmt.Errorf("%w: file group %s of partition %q has log files and no base file, and this index reads "+
-					"base files only: use the bucket index if the table has one, or compact the table first",
-					format.ErrUnsupported, f.Group.FileID, g.partition)
-			}
 			if set == nil {
 				set = newKeySet(keysOf(b.Keys), g.rows)
 			}
-			jobs = append(jobs, &job{slice: f, keys: set})
+			if f.Base != nil {
+				jobs = append(jobs, &job{slice: f, keys: set})
+			}
+			if len(f.Logs) > 0 {
+				jobs = append(jobs, &job{slice: f, keys: set, logs: true})
+			}
 		}
 	}
 
@@ -94,6 +94,17 @@ func lookup(ctx context.Context, s source, b record.Batch, parallelism int, p pr
 			break
 		}
 		work.Go(func() error {
+			if j.logs {
+				col, err := s.LoggedKeys(wctx, j.slice)
+				if err != nil {
+					return fmt.Errorf("look for keys in the log files of file group %s: %w", j.slice.Group.FileID, err)
+				}
+				if col != nil {
+					j.hits = j.keys.among(col)
+					col.Release()
+				}
+				return nil
+			}
 			file, candidate, err := p(wctx, s, j.slice, j.keys)
 			if err == nil && candidate && file == nil {
 				file, err = s.open(wctx, j.slice)
@@ -171,6 +182,18 @@ func (s *keySet) find(key []byte) int32 {
 			return c.row - 1
 		}
 	}
+}
+
+// among returns the rows whose keys are in an array, without a position.
+func (s *keySet) among(col *array.String) []hit {
+	var hits []hit
+	k := keysOf(col)
+	for i := range col.Len() {
+		if r := s.find(k.at(i)); r >= 0 {
+			hits = append(hits, hit{r, -1})
+		}
+	}
+	return hits
 }
 
 // join streams the key column of a file and returns the rows whose keys are in the set. The first of equal keys in the

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"path"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/lakectl/lakectl/format"
 	"github.com/lakectl/lakectl/format/avro"
+	"github.com/lakectl/lakectl/format/filename"
 	"github.com/lakectl/lakectl/format/hfile"
 	"github.com/lakectl/lakectl/format/logfile"
 	"github.com/lakectl/lakectl/format/parquet"
@@ -440,6 +442,43 @@ func (s *Snapshot) scanSlice(ctx context.Context, sl fsview.FileSlice, want *arr
 		return fmt.Errorf("base file %s: %w", sl.Base.Key, err)
 	}
 	return err
+}
+
+// LoggedKeys returns the record keys of a slice that may stand in its log files alone: all of a slice without a base
+// file; of others those of log files that were begun before the compaction that made the base file had ended. Their
+// writers saw the base file before, which may have held a key that was deleted since. An array of none is nil; else the
+// caller releases it.
+func (s *Snapshot) LoggedKeys(ctx context.Context, sl fsview.FileSlice) (*array.String, error) {
+	logs := sl.Logs
+	if sl.Base != nil && s.st.layout.CompletionTimes() {
+		if done, ok := s.st.tl.Committed().CompletionOf(timeline.Time(sl.BaseInstant)); ok {
+			logs = slices.DeleteFunc(slices.Clone(logs), func(f fsview.File) bool {
+				l, _ := filename.ParseLog(path.Base(f.Key))
+				return timeline.Time(l.Instant) > done
+			})
+		}
+	} else if sl.Base != nil && !s.compacted(sl.BaseInstant) {
+		return nil, nil // version 6: a log file bears no time of its own
+	}
+	if len(logs) == 0 {
+		return nil, nil
+	}
+	only := sl
+	only.Logs = logs
+	ch, err := s.logChanges(ctx, only, arrow.NewSchema(nil, nil))
+	if err != nil || ch.Rows == nil {
+		return nil, err
+	}
+	defer ch.release()
+	ch.Keys.Retain()
+	return ch.Keys, nil
+}
+
+// compacted reports whether a base file may be a compaction's: whether its instant is no delta commit that is known.
+func (s *Snapshot) compacted(instant string) bool {
+	return !slices.ContainsFunc(s.st.tl.Instants, func(in timeline.Instant) bool {
+		return string(in.Requested) == instant && in.Action == timeline.DeltaCommit
+	})
 }
 
 // live lists the changes that are no deletes.
