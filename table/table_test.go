@@ -441,7 +441,7 @@ func noStrays(t *testing.T, s storage.Store, tb *table.Table) {
 	}
 	want := map[string]int64{}
 	for _, in := range tl.Completed().Instants {
-		if in.Action != timeline.Commit {
+		if !in.Action.Writes() {
 			continue
 		}
 		m, err := reopened.Commit(ctx, in)
@@ -460,7 +460,7 @@ func noStrays(t *testing.T, s storage.Store, tb *table.Table) {
 			t.Fatal(err)
 		}
 		rel := strings.TrimPrefix(info.Key, tb.Base()+"/")
-		if strings.HasSuffix(rel, ".parquet") {
+		if strings.HasSuffix(rel, ".parquet") || strings.Contains(rel, ".log.") {
 			got[rel] = info.Size
 		}
 		if strings.HasPrefix(rel, ".hoodie/.temp/") || strings.HasPrefix(rel, ".hoodie/.heartbeat/") {
@@ -584,12 +584,13 @@ func TestEveryWriteOfACommitBroken(t *testing.T) {
 	changes := []row{{id: "a", part: "p", ts: 2, name: "a2"}, {id: "b", part: "p", ts: 2, del: true}, {id: "c", part: "q", ts: 2, name: "c2"}, {id: "d", part: "r", ts: 2, name: "d2"}}
 	before := map[string]string{"p/a": "1,a1", "p/b": "1,b1", "q/x": "1,x1"}
 	after := map[string]string{"p/a": "2,a2", "q/x": "1,x1", "q/c": "2,c2", "r/d": "2,d2"}
-	for _, version := range []int{9, 6} {
+	for _, config := range []table.Config{orders(9), orders(6), orders(9, mor), orders(6, mor)} {
+		version := fmt.Sprint(config.Version, config.Type)
 		for _, mode := range []storagetest.Mode{storagetest.FailBefore, storagetest.FailAfter, storagetest.Crash} {
 			broken := 0
 			for k := int64(0); ; k++ {
 				disk := mem.New()
-				tb := create(t, disk, orders(version), table.Options{})
+				tb := create(t, disk, config, table.Options{SmallFile: -1})
 				mustCommit(t, tb, bloom(), row{id: "a", part: "p", ts: 1, name: "a1"}, row{id: "b", part: "p", ts: 1, name: "b1"}, row{id: "x", part: "q", ts: 1, name: "x1"})
 				if err := tb.Close(ctx); err != nil {
 					t.Fatal(err)
@@ -616,17 +617,17 @@ func TestEveryWriteOfACommitBroken(t *testing.T) {
 				}
 				seen := contents(t, next)
 				if cmp.Diff(before, seen) != "" && cmp.Diff(after, seen) != "" {
-					t.Fatalf("v%d %s %d: commit said %v, a reader sees %v", version, mode, k, err, seen)
+					t.Fatalf("v%s %s %d: commit said %v, a reader sees %v", version, mode, k, err, seen)
 				}
 				if err == nil && cmp.Diff(after, seen) != "" {
-					t.Fatalf("v%d %s %d: commit succeeded, a reader sees %v", version, mode, k, seen)
+					t.Fatalf("v%s %s %d: commit succeeded, a reader sees %v", version, mode, k, seen)
 				}
 				if err != nil && !errors.Is(err, table.ErrUnknownOutcome) && !errors.Is(err, table.ErrFenced) && cmp.Diff(before, seen) != "" {
-					t.Fatalf("v%d %s %d: commit said %v, yet it shows", version, mode, k, err)
+					t.Fatalf("v%s %s %d: commit said %v, yet it shows", version, mode, k, err)
 				}
 				mustCommit(t, next, bloom(), changes...)
 				if diff := cmp.Diff(after, contents(t, next)); diff != "" {
-					t.Fatalf("v%d %s %d: after recovery (-want +got):\n%s", version, mode, k, diff)
+					t.Fatalf("v%s %s %d: after recovery (-want +got):\n%s", version, mode, k, diff)
 				}
 				noStrays(t, disk, next)
 				tl, e := next.Timeline(ctx)
@@ -634,12 +635,12 @@ func TestEveryWriteOfACommitBroken(t *testing.T) {
 					t.Fatal(e)
 				}
 				if p := tl.Pending().Instants; len(p) > 0 {
-					t.Fatalf("v%d %s %d: left pending: %v", version, mode, k, p)
+					t.Fatalf("v%s %s %d: left pending: %v", version, mode, k, p)
 				}
 				_ = next.Close(ctx)
 			}
 			if broken < 10 {
-				t.Errorf("v%d %s: only %d writes were broken", version, mode, broken)
+				t.Errorf("v%s %s: only %d writes were broken", version, mode, broken)
 			}
 		}
 	}
