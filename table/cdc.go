@@ -243,7 +243,7 @@ func (r *changeReader) image(ctx context.Context, at timeline.Time, g *groupChan
 			return nil, err
 		}
 		one = *s
-		one.view = s.view.Only(map[fsview.GroupID]bool{g.group: true})
+		one.view = s.view.Map(func(sl fsview.FileSlice) (fsview.FileSlice, bool) { return sl, sl.Group == g.group })
 	}
 	if one.view == nil || len(one.view.Latest()) == 0 {
 		// A base file of a new group names no commit before it; log files name their own.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"maps"
 	"slices"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/lakectl/lakectl/format"
 	"github.com/lakectl/lakectl/format/action"
+	"github.com/lakectl/lakectl/format/logfile"
 	"github.com/lakectl/lakectl/table/fsview"
 	"github.com/lakectl/lakectl/table/timeline"
 )
@@ -44,8 +46,10 @@ func (w *window) holds(at timeline.Time) bool {
 	return w.wrote[at]
 }
 
-// Incremental returns a snapshot whose scan yields the rows that commits of a window wrote, as they are at the window's
-// end: rows that were written again or deleted within it are shown in their last state, or not at all. begin is
+// Incremental returns a snapshot whose scan yields the rows that commits of a window wrote: those that were written
+// again or deleted within it are shown in their last state, or not at all. Log files of the window are merged with one
+// another and with the base files of the window alone, so a row that lost against an older one with a greater ordering
+// value is shown; what an update left as it was is looked up. begin is
 // exclusive and end inclusive; they are requested times on version 6 and completion times from version 8 on, as in
 // Hudi. A begin of "" or of zeros is before the first commit, an end of "" the newest. The schema is the newest one, so
 // that all windows have the same. Table services add no rows.
@@ -75,7 +79,7 @@ func (t *Table) Incremental(ctx context.Context, begin, end timeline.Time) (*Sna
 			w.wrote[in.Requested] = true
 		}
 	}
-	touched, err := t.touched(ctx, then, w)
+	touched, err := t.touched(ctx, then, w) // also where all slices are read, for what was cleaned
 	if err != nil {
 		return nil, err
 	}
@@ -86,10 +90,12 @@ func (t *Table) Incremental(ctx context.Context, begin, end timeline.Time) (*Sna
 	if snap.schema, err = t.schemaAt(ctx, s, snap, ""); err != nil {
 		return nil, err
 	}
-	if begin != "" {
-		snap.view, snap.window = snap.view.Only(touched), w
+	if begin == "" {
+		return snap, nil
 	}
-	return snap, nil
+	snap.window = w
+	snap.view, err = snap.wrote(ctx, touched)
+	return snap, err
 }
 
 // windowed refreshes the table for a query that goes by commits.
@@ -180,14 +186,77 @@ func activeFrom(tl *timeline.Timeline) timeline.Time {
 	return start
 }
 
-// touched returns the file groups that hold rows which commits of the window wrote. What a commit wrote into a file
-// group that a clustering of the window replaced is in the groups which that one wrote.
-func (t *Table) touched(ctx context.Context, s *state, w *window) (map[fsview.GroupID]bool, error) {
+// wrote returns the part of the view that commits of the window wrote, given the files of each file group. Where log
+// files hold parts of rows, it is the whole slice.
+func (s *Snapshot) wrote(ctx context.Context, files map[fsview.GroupID]map[string]bool) (*fsview.View, error) {
+	m, err := mergingOf(s.st.props)
+	if err != nil {
+		return nil, err
+	}
+	var fail error
+	view := s.view.Map(func(sl fsview.FileSlice) (fsview.FileSlice, bool) {
+		mine := files[sl.Group]
+		if len(mine) == 0 || fail != nil {
+			return sl, false
+		}
+		part := sl
+		if sl.Base != nil && !mine[sl.Base.Key] {
+			part.Base = nil
+		}
+		part.Logs = nil
+		for _, l := range sl.Logs {
+			if mine[l.Key] {
+				part.Logs = append(part.Logs, l)
+			}
+		}
+		if part.Base == sl.Base && len(part.Logs) == len(sl.Logs) {
+			return part, true
+		}
+		partial := m.gaps || m.late || m.first || m.unavailable != ""
+		if !partial {
+			partial, fail = s.anyPartial(ctx, part.Logs)
+		}
+		if partial {
+			return sl, true
+		}
+		return part, part.Base != nil || len(part.Logs) > 0
+	})
+	return view, fail
+}
+
+// anyPartial reports whether log files have blocks that hold the changed columns of rows only.
+func (s *Snapshot) anyPartial(ctx context.Context, logs []fsview.File) (bool, error) {
+	if !s.st.layout.CompletionTimes() {
+		return false, nil // version 6 knows none
+	}
+	for _, f := range logs {
+		blocks := logfile.NewScanner(newObject(ctx, s.t.store, s.t.key(f.Key), f.Size), f.Size)
+		for {
+			b, err := blocks.NextHeader()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				return false, fmt.Errorf("log file %s: %w", f.Key, err)
+			}
+			if b.Header[logfile.IsPartial] == "true" {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// touched returns the file groups that hold rows which commits of the window wrote, and the files that commits of the
+// window wrote of each. What a commit wrote into a file group that a clustering of the window replaced is in the groups
+// which that one wrote.
+func (t *Table) touched(ctx context.Context, s *state, w *window) (map[fsview.GroupID]map[string]bool, error) {
 	type last struct {
 		file string
 		by   timeline.Instant
 	}
-	files := map[fsview.GroupID]last{}
+	newest := map[fsview.GroupID]last{}
+	files := map[fsview.GroupID]map[string]bool{}
 	gone := map[fsview.GroupID]bool{}
 	for _, i := range s.writes(w) {
 		m, err := t.commit(ctx, s, i)
@@ -210,22 +279,25 @@ func (t *Table) touched(ctx context.Context, s *state, w *window) (map[fsview.Gr
 				if st.Path == "" || service(m) && !held && !moves {
 					continue
 				}
-				files[g] = last{st.Path, i}
+				if !held {
+					files[g] = map[string]bool{}
+				}
+				files[g][st.Path] = true
+				newest[g] = last{st.Path, i}
 			}
 		}
 	}
-	out := map[fsview.GroupID]bool{}
-	for g, l := range files {
+	for g, l := range newest {
 		if gone[g] {
+			delete(files, g)
 			continue
 		}
 		if _, ok := s.files[t.key(l.file)]; !ok {
 			return nil, fmt.Errorf("incremental query of %s: %s, which %s %s wrote, was %w: leave out the end, to read up to the newest commit",
 				t.base, l.file, l.by.Action, l.by.Requested, ErrCleaned)
 		}
-		out[g] = true
 	}
-	return out, nil
+	return files, nil
 }
 
 // service reports whether a commit only moved rows that others had written.

@@ -146,7 +146,7 @@ func (f readFlags) source(ctx context.Context, t *table.Table) (*source, error) 
 		if err != nil {
 			return nil, err
 		}
-		return rowsOf(snap, table.ScanOptions{}), nil
+		return rowsOf(snap, table.ScanOptions{ReadOptimized: f.query == "read_optimized"}), nil
 	}
 	var begin, end timeline.Time
 	var err error

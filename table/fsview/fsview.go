@@ -221,16 +221,16 @@ func (v *View) Partition(p string) []FileSlice {
 	return v.latest[from:to:to]
 }
 
-// Only returns a view of some file groups.
-func (v *View) Only(groups map[GroupID]bool) *View {
+// Map returns a view of the slices that keep returns.
+func (v *View) Map(keep func(FileSlice) (FileSlice, bool)) *View {
 	out := new(View)
 	for _, s := range v.all {
-		if groups[s.Group] {
+		if s, ok := keep(s); ok {
 			out.all = append(out.all, s)
 		}
 	}
 	for _, s := range v.latest {
-		if groups[s.Group] {
+		if s, ok := keep(s); ok {
 			out.latest = append(out.latest, s)
 		}
 	}
