@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"syscall"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -16,6 +17,7 @@ import (
 	"github.com/lakectl/lakectl/storage/trace"
 	"github.com/lakectl/lakectl/table"
 	"github.com/lakectl/lakectl/table/record"
+	"github.com/lakectl/lakectl/table/timeline"
 )
 
 var wide = arrow.NewSchema([]arrow.Field{
@@ -63,6 +65,105 @@ func wideBatch(ids []int64, at int64) record.Batch {
 		parts.Append(dt)
 	}
 	return record.Batch{Rows: b.NewRecordBatch(), Keys: keys.NewStringArray(), Partitions: parts.NewStringArray(), Ops: ops}
+}
+
+// cpu is the processor time that the process has used, in seconds.
+func cpu() float64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
+}
+
+// BenchmarkMergeOnRead is the life of a merge-on-read table of 2,000,000 rows in 30 partitions, one bucket each, on a
+// local disk: what commits of 50,000 and 100 changes, a snapshot read with ten batches in the logs and their compaction
+// cost, in processor seconds.
+func BenchmarkMergeOnRead(b *testing.B) {
+	ctx := context.Background()
+	const rows = 2_000_000
+	for b.Loop() {
+		disk, err := file.New(b.TempDir())
+		if err != nil {
+			b.Fatal(err)
+		}
+		tb, err := table.Create(ctx, disk, "orders", table.Config{Name: "orders", Type: "mor", Key: []string{"order_id"}, PartitionBy: []string{"dt"}, Ordering: []string{"updated_at"}}, table.Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		l := index.NewBucket(1, []string{"order_id"}, index.BucketOptions{})
+		write := func(ids []int64, at int64) (spent float64) {
+			x, err := tb.Begin(ctx)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for len(ids) > 0 {
+				n := min(len(ids), 100_000)
+				batch := wideBatch(ids[:n], at)
+				before := cpu()
+				if err := x.Upsert(ctx, batch, l); err != nil {
+					b.Fatal(err)
+				}
+				batch.Release()
+				ids = ids[n:]
+				spent += cpu() - before
+			}
+			before := cpu()
+			if _, err := x.Commit(ctx, nil); err != nil {
+				b.Fatal(err)
+			}
+			return spent + cpu() - before
+		}
+		all := make([]int64, rows)
+		for i := range all {
+			all[i] = int64(i)
+		}
+		b.ReportMetric(write(all, 1), "load-cpu-s")
+		rnd := rand.New(rand.NewPCG(1, 2))
+		some := func(n int, at int64) []int64 {
+			ids := make([]int64, n)
+			for i := range ids {
+				ids[i] = rnd.Int64N(rows)
+				if i%4 == 1 { // a new key
+					ids[i] += rows * at
+				}
+			}
+			return ids
+		}
+		var spent float64
+		at := int64(2)
+		for range 10 {
+			spent += write(some(50_000, at), at)
+			at++
+		}
+		b.ReportMetric(spent/10, "upsert-cpu-s")
+		read := func() float64 {
+			before := cpu()
+			s, err := tb.Snapshot(ctx)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for rows, err := range s.Scan(ctx, table.ScanOptions{}) {
+				if err != nil {
+					b.Fatal(err)
+				}
+				rows.Release()
+			}
+			return cpu() - before
+		}
+		b.ReportMetric(read(), "read-cpu-s")
+		b.ReportMetric(write(some(100, at), at), "small-cpu-s")
+		before := cpu()
+		in, err := tb.Schedule(ctx, timeline.Compaction, planAll)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := tb.Compact(ctx, in.Requested); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(cpu()-before, "compact-cpu-s")
+		b.ReportMetric(read(), "read-after-cpu-s")
+	}
 }
 
 // BenchmarkUpsert is one commit into a table of 2,000,000 rows in 30 partitions on a local disk.
