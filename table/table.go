@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -90,7 +91,8 @@ type Table struct {
 	lease *lock.Lease
 	stop  func() error // ends the lease's keep-alive
 
-	writing sync.Mutex // held by the transaction that is committing
+	writing sync.Mutex  // held by the transaction or table service that changes the timeline
+	begun   atomic.Bool // a transaction is open
 }
 
 // state is what is known of the table: immutable, advanced by our own commits, replaced when others commit.

@@ -33,14 +33,16 @@ type Txn struct {
 }
 
 // Begin takes the table's lock, unless this Table holds it already, rolls back what a dead writer left, and starts a
-// transaction. ErrFenced: somebody else owns the table. format.ErrUnsupported: the table promises something that lakectl
+// transaction. A table service of this Table is waited for. ErrFenced: somebody else owns the table. format.ErrUnsupported: the table promises something that lakectl
 // cannot keep, so it may only be read.
 func (t *Table) Begin(ctx context.Context) (*Txn, error) {
-	if !t.writing.TryLock() {
+	if !t.begun.CompareAndSwap(false, true) {
 		return nil, fmt.Errorf("%w: a transaction of this table is open: end it first", ErrInvalid)
 	}
+	t.writing.Lock()
 	if err := t.prepare(ctx); err != nil {
 		t.writing.Unlock()
+		t.begun.Store(false)
 		return nil, err
 	}
 	return &Txn{t: t}, nil
@@ -177,6 +179,7 @@ func (x *Txn) end() {
 	}
 	x.batches = nil
 	x.t.writing.Unlock()
+	x.t.begun.Store(false)
 }
 
 // Commit writes the staged changes as one commit that carries extra in its metadata. No error: it is committed.

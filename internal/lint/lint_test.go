@@ -28,8 +28,8 @@ var rooms = map[string][]string{
 	"table/lock":        {"storage", "format"},
 	"table":             {"storage", "format"},
 	"index":             {"table", "format"},
-	"archive":           {"table/timeline", "storage", "format"},
-	"compaction":        {"table"},
+	"archive":           {"table", "storage", "format"},
+	"compaction":        {"table", "format"},
 	"clean":             {"table", "format"},
 	"savepoint":         {"table", "format"},
 	"catalog":           {"table"},
@@ -47,6 +47,7 @@ var rooms = map[string][]string{
 	"internal/sim":       {"*"},
 	"internal/interop":   {"*"},
 	"index/indextest":    {"*"},
+	"table/tabletest":    {"*"},
 	"bench":              {"*"},
 }
 
