@@ -26,8 +26,10 @@ import (
 // service is executed, writers go on; a writer of another engine may execute it too.
 func (t *Table) Schedule(ctx context.Context, a timeline.Action, plan func(s *Snapshot, at timeline.Time) ([]byte, error)) (timeline.Instant, error) {
 	var none timeline.Instant
-	t.writing.Lock()
-	defer t.writing.Unlock()
+	if err := t.turn(ctx); err != nil {
+		return none, err
+	}
+	defer t.release()
 	if err := t.prepare(ctx); err != nil {
 		return none, err
 	}
@@ -58,8 +60,10 @@ type Ending struct {
 // begins. ErrInvalid: no such instant is pending.
 func (t *Table) Complete(ctx context.Context, at timeline.Time, work func(ctx context.Context, s *Snapshot, plan []byte) (Ending, error)) (timeline.Instant, error) {
 	var none timeline.Instant
-	t.writing.Lock()
-	defer t.writing.Unlock()
+	if err := t.turn(ctx); err != nil {
+		return none, err
+	}
+	defer t.release()
 	if err := t.prepare(ctx); err != nil {
 		return none, err
 	}
@@ -91,8 +95,10 @@ func (t *Table) Complete(ctx context.Context, at timeline.Time, work func(ctx co
 // Exclusive runs f under the table's lock, with no transaction of this Table open: for what changes the timeline itself,
 // as archiving does. Afterwards the timeline is read anew.
 func (t *Table) Exclusive(ctx context.Context, f func(ctx context.Context, s *Snapshot) error) error {
-	t.writing.Lock()
-	defer t.writing.Unlock()
+	if err := t.turn(ctx); err != nil {
+		return err
+	}
+	defer t.release()
 	if err := t.prepare(ctx); err != nil {
 		return err
 	}
@@ -141,8 +147,10 @@ func (t *Table) Compact(ctx context.Context, at timeline.Time) (CommitInfo, erro
 
 // startCompaction makes the instant inflight and removes what an earlier try left.
 func (t *Table) startCompaction(ctx context.Context, at timeline.Time) (*commit, *action.CompactionPlan, error) {
-	t.writing.Lock()
-	defer t.writing.Unlock()
+	if err := t.turn(ctx); err != nil {
+		return nil, nil, err
+	}
+	defer t.release()
 	if err := t.prepare(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -391,8 +399,10 @@ func (c *commit) placed(rows arrow.RecordBatch, f *newFile) arrow.RecordBatch {
 }
 
 func (c *commit) endCompaction(ctx context.Context) (timeline.Instant, error) {
-	c.t.writing.Lock()
-	defer c.t.writing.Unlock()
+	if err := c.t.turn(ctx); err != nil {
+		return timeline.Instant{}, err
+	}
+	defer c.t.release()
 	m := &action.CommitMetadata{PartitionToWriteStats: c.stats, Compacted: true, OperationType: "COMPACT", ExtraMetadata: map[string]string{}}
 	if c.schema.NumFields() > 0 {
 		m.ExtraMetadata["schema"] = c.avro

@@ -91,8 +91,8 @@ type Table struct {
 	lease *lock.Lease
 	stop  func() error // ends the lease's keep-alive
 
-	writing sync.Mutex  // held by the transaction or table service that changes the timeline
-	begun   atomic.Bool // a transaction is open
+	writing chan struct{} // holds a token while a transaction or table service changes the timeline
+	begun   atomic.Bool   // a transaction is open
 }
 
 // state is what is known of the table: immutable, advanced by our own commits, replaced when others commit.
@@ -141,8 +141,20 @@ func newTable(s storage.Store, base string, o Options) *Table {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Table{store: s, base: strings.Trim(base, "/"), opts: o}
+	return &Table{store: s, base: strings.Trim(base, "/"), opts: o, writing: make(chan struct{}, 1)}
 }
+
+// turn waits until no transaction and no service of this Table is at work; release ends the turn.
+func (t *Table) turn(ctx context.Context) error {
+	select {
+	case t.writing <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t *Table) release() { <-t.writing }
 
 // key returns the store's key of a path below the base path.
 func (t *Table) key(rel string) string { return path.Join(t.base, rel) }

@@ -39,9 +39,11 @@ func (t *Table) Begin(ctx context.Context) (*Txn, error) {
 	if !t.begun.CompareAndSwap(false, true) {
 		return nil, fmt.Errorf("%w: a transaction of this table is open: end it first", ErrInvalid)
 	}
-	t.writing.Lock()
+	if err := t.turn(ctx); err != nil {
+		return nil, err
+	}
 	if err := t.prepare(ctx); err != nil {
-		t.writing.Unlock()
+		t.release()
 		t.begun.Store(false)
 		return nil, err
 	}
@@ -178,7 +180,7 @@ func (x *Txn) end() {
 		b.Release()
 	}
 	x.batches = nil
-	x.t.writing.Unlock()
+	x.t.release()
 	x.t.begun.Store(false)
 }
 
