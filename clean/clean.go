@@ -1,8 +1,8 @@
-// Package clean decides which files of a table no reader can need any more, and writes down what deleting them did.
+// Package clean decides which files of a table no reader can need any more, deletes them, and writes down what that did.
 //
 // What it promises: the newest file slice of every file group stays, and so does every file that a reader of a retained
-// commit, a pending table service or a savepoint needs. It never does I/O and never looks at a clock: a plan is a value
-// to print, store and test before anything is deleted.
+// commit, a pending table service or a savepoint needs. Planning is pure: a plan is a value to print, store and test
+// before anything is deleted.
 package clean
 
 import (
