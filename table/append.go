@@ -2,7 +2,6 @@ package table
 
 import (
 	"context"
-	"fmt"
 	"math/big"
 	"path"
 	"slices"
@@ -16,7 +15,6 @@ import (
 	"github.com/lakectl/lakectl/format/filename"
 	"github.com/lakectl/lakectl/format/logfile"
 	"github.com/lakectl/lakectl/format/parquet"
-	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table/fsview"
 	"github.com/lakectl/lakectl/table/record"
 )
@@ -117,15 +115,8 @@ func (g *group) append(ctx context.Context, c *commit, no int) error {
 			return l.fail(ctx, err)
 		}
 	}
-	if err := l.buf.Flush(); err != nil {
-		return l.fail(ctx, err)
-	}
-	info, err := l.up.Commit(ctx)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", l.rel, err)
-	}
-	if info.Size != l.size {
-		return fmt.Errorf("write %s: the store holds %d bytes of %d: %w", l.rel, info.Size, l.size, storage.ErrUnavailable)
+	if err := l.commit(ctx); err != nil {
+		return err
 	}
 	stat := action.WriteStat{FileID: g.fileID, PrevCommit: string(c.instant), Path: l.rel, PartitionPath: g.partition,
 		NumWrites: int64(n), NumUpdateWrites: int64(n), NumDeletes: int64(len(gone)), TotalWriteBytes: l.size, FileSizeInBytes: l.size,
@@ -465,6 +456,10 @@ func (l *newLog) write(b logfile.Block) error {
 	l.size += int64(len(out))
 	_, err := l.buf.Write(out)
 	return err
+}
+
+func (l *newLog) commit(ctx context.Context) error {
+	return l.newFile.commit(ctx, parquet.Summary{Size: l.size})
 }
 
 // orderingOf is what a delete is ordered by: the ordering values in the wrappers of their types, so that readers compare

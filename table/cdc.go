@@ -10,6 +10,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -20,7 +21,9 @@ import (
 	"github.com/lakectl/lakectl/format"
 	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/format/avro"
+	"github.com/lakectl/lakectl/format/filename"
 	"github.com/lakectl/lakectl/format/logfile"
+	"github.com/lakectl/lakectl/format/parquet"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table/fsview"
 	"github.com/lakectl/lakectl/table/schema"
@@ -268,9 +271,9 @@ func (r *changeReader) image(ctx context.Context, at timeline.Time, g *groupChan
 	if im.rows, err = joined(batches); err != nil || im.rows == nil {
 		return im, err
 	}
-	keys, ok := im.rows.Column(fieldIndex(im.rows.Schema(), schema.MetaColumns[2])).(*array.String)
+	keys, ok := im.rows.Column(fieldIndex(im.rows.Schema(), recordKey)).(*array.String)
 	if !ok {
-		return nil, fmt.Errorf("%w: %s is no text", format.ErrCorrupt, schema.MetaColumns[2])
+		return nil, fmt.Errorf("%w: %s is no text", format.ErrCorrupt, recordKey)
 	}
 	im.keys = keys
 	for i := range keys.Len() {
@@ -538,4 +541,205 @@ func (r *changeReader) completed(in timeline.Instant, mode string, rows arrow.Re
 		return r.emit(in, ops, kept(beforeColumn), found(after, "d"), yield)
 	}
 	return r.emit(in, ops, found(before, "i"), found(after, "d"), yield)
+}
+
+// cdcMode is what commits of the table log of each change, "" for nothing. Names are compared in upper case, as Hudi
+// does.
+func cdcMode(props map[string]string) (string, error) {
+	if !strings.EqualFold(props[propCDC], "true") {
+		return "", nil
+	}
+	switch mode := strings.ToUpper(props[propCDCMode]); mode {
+	case "":
+		return cdcFull, nil
+	case cdcFull, cdcWithBefore, cdcKeyOnly:
+		return mode, nil
+	}
+	return "", fmt.Errorf("%w: %s=%s: want %s, %s or %s", format.ErrUnsupported, propCDCMode, props[propCDCMode], cdcFull, cdcWithBefore, cdcKeyOnly)
+}
+
+// cdcRecord returns the Avro schema of logged changes and its columns. row is the schema of rows without meta columns,
+// and its Avro text, a record (HoodieCDCUtils#schemaBySupplementalLoggingMode).
+func cdcRecord(mode string, row *arrow.Schema, avroRow string) (string, *arrow.Schema, error) {
+	var name struct{ Name, Namespace string }
+	if err := json.Unmarshal([]byte(avroRow), &name); err != nil {
+		return "", nil, fmt.Errorf("%w: table schema: %w", format.ErrCorrupt, err)
+	}
+	full := name.Name
+	if name.Namespace != "" {
+		full = name.Namespace + "." + name.Name
+	}
+	text := func(column string) string {
+		return fmt.Sprintf(`{"name":%q,"type":["null","string"],"doc":"","default":null}`, column)
+	}
+	side := func(column, typ string) string {
+		return fmt.Sprintf(`{"name":%q,"type":["null",%s],"doc":"","default":null}`, column, typ)
+	}
+	image := arrow.StructOf(row.Fields()...)
+	all := map[string]arrow.Field{
+		cdcOp:     {Name: cdcOp, Type: arrow.BinaryTypes.String, Nullable: true},
+		cdcTime:   {Name: cdcTime, Type: arrow.BinaryTypes.String, Nullable: true},
+		cdcKey:    {Name: cdcKey, Type: arrow.BinaryTypes.String, Nullable: true},
+		cdcBefore: {Name: cdcBefore, Type: image, Nullable: true},
+		cdcAfter:  {Name: cdcAfter, Type: image, Nullable: true},
+	}
+	var columns, fields []string
+	switch mode {
+	case cdcFull:
+		columns = []string{cdcOp, cdcTime, cdcBefore, cdcAfter}
+		fields = []string{text(cdcOp), text(cdcTime), side(cdcBefore, avroRow), side(cdcAfter, strconv.Quote(full))}
+	case cdcWithBefore:
+		columns = []string{cdcOp, cdcKey, cdcBefore}
+		fields = []string{text(cdcOp), text(cdcKey), side(cdcBefore, avroRow)}
+	default:
+		columns = []string{cdcOp, cdcKey}
+	}
+	var out []arrow.Field
+	for _, c := range columns {
+		out = append(out, all[c])
+	}
+	if mode == cdcKeyOnly {
+		return `{"type":"record","name":"Record","fields":[{"name":"op","type":["string","null"]},{"name":"record_key","type":["string","null"]}]}`, arrow.NewSchema(out, nil), nil
+	}
+	return fmt.Sprintf(`{"type":"record","name":"CDC","namespace":%q,"fields":[%s]}`, name.Namespace, strings.Join(fields, ",")), arrow.NewSchema(out, nil), nil
+}
+
+// logEdit writes a CDC log file that says what an edit makes of a base file, and returns its entry for the write stat;
+// nil where the table keeps none. It lies beside the new base file f and bears its write token. Files of inserts alone
+// need none: readers see from the stat that all of their rows are new.
+func (c *commit) logEdit(ctx context.Context, f *newFile, old *parquet.File, edit parquet.Edit) (map[string]int64, error) {
+	mode, err := cdcMode(c.st.props)
+	if err != nil || mode == "" {
+		return nil, err
+	}
+	text, columns, err := cdcRecord(mode, c.schema, c.avro)
+	if err != nil {
+		return nil, err
+	}
+	base, _ := filename.ParseBase(f.name)
+	name := filename.Log{FileID: base.FileID, Instant: string(c.instant), Version: 1, Token: base.Token, CDC: true}
+	l := &newLog{name: name, newFile: newFile{partition: f.partition, name: name.String(), rel: filename.Join(f.partition, name.String()), no: f.no}}
+	// CREATE, though it is a log file: other engines roll that back by deleting the file.
+	if err := c.open(ctx, &l.newFile, filename.Create); err != nil {
+		return nil, err
+	}
+	enc, err := avro.NewEncoder(text, columns)
+	if err != nil {
+		return nil, l.fail(ctx, err)
+	}
+	header := map[logfile.HeaderKey]string{logfile.InstantTime: string(c.instant), logfile.Schema: text}
+	var content logfile.RecordsBuilder
+	flush := func() error {
+		if content.Len() == 0 {
+			return nil
+		}
+		defer content.Reset()
+		return l.write(logfile.Block{Type: logfile.CDCData, Header: header, Content: content.Content()})
+	}
+	add := func(op string, before, after arrow.RecordBatch) error {
+		rows, err := c.changesOf(op, before, after, columns)
+		if err != nil {
+			return err
+		}
+		defer rows.Release()
+		for i := range int(rows.NumRows()) {
+			if err := content.Append(func(b []byte) ([]byte, error) { return enc.Append(b, rows, i) }); err != nil {
+				return err
+			}
+			if content.Size() > logBlockBytes {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	if err := c.eachEdit(old, edit, add); err != nil {
+		return nil, l.fail(ctx, err)
+	}
+	if err := flush(); err != nil {
+		return nil, l.fail(ctx, err)
+	}
+	if err := l.commit(ctx); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.files = append(c.files, fsview.File{Key: l.rel, Size: l.size})
+	c.info.BytesWritten += l.size
+	return map[string]int64{l.rel: l.size}, nil
+}
+
+// eachEdit calls add with the rows before and after each kind of change, with their record keys; nil for none.
+func (c *commit) eachEdit(old *parquet.File, edit parquet.Edit, add func(op string, before, after arrow.RecordBatch) error) error {
+	stored := func(at []int64) (arrow.RecordBatch, error) {
+		key := c.full.Field(slices.Index(schema.MetaColumns, recordKey))
+		return old.Take(at, arrow.NewSchema(append([]arrow.Field{key}, c.schema.Fields()...), nil))
+	}
+	if len(edit.Replace) > 0 {
+		before, err := stored(edit.Replace)
+		if err != nil {
+			return err
+		}
+		err = add("u", before, edit.With)
+		before.Release()
+		if err != nil {
+			return err
+		}
+	}
+	for _, rows := range edit.Append {
+		if err := add("i", nil, rows); err != nil {
+			return err
+		}
+	}
+	if len(edit.Delete) > 0 {
+		before, err := stored(edit.Delete)
+		if err != nil {
+			return err
+		}
+		defer before.Release()
+		return add("d", before, nil)
+	}
+	return nil
+}
+
+// changesOf makes changes of one kind; before and after hold the same number of rows, if both are there.
+func (c *commit) changesOf(op string, before, after arrow.RecordBatch, columns *arrow.Schema) (arrow.RecordBatch, error) {
+	some := after
+	if some == nil {
+		some = before
+	}
+	n := int(some.NumRows())
+	side := func(rows arrow.RecordBatch, typ *arrow.StructType) (arrow.Array, error) {
+		if rows == nil {
+			return array.MakeArrayOfNull(memory.DefaultAllocator, typ, n), nil
+		}
+		cols := make([]arrow.Array, typ.NumFields())
+		for i, f := range typ.Fields() {
+			cols[i] = rows.Column(fieldIndex(rows.Schema(), f.Name))
+		}
+		return array.NewStructArrayWithFields(cols, typ.Fields())
+	}
+	cols := make([]arrow.Array, columns.NumFields())
+	for i, f := range columns.Fields() {
+		var err error
+		switch f.Name {
+		case cdcOp:
+			cols[i] = repeat(op, n)
+		case cdcTime:
+			cols[i] = repeat(string(c.instant), n)
+		case cdcKey:
+			cols[i] = some.Column(fieldIndex(some.Schema(), recordKey))
+			cols[i].Retain()
+		case cdcBefore:
+			cols[i], err = side(before, f.Type.(*arrow.StructType))
+		case cdcAfter:
+			cols[i], err = side(after, f.Type.(*arrow.StructType))
+		}
+		if err != nil {
+			return nil, err
+		}
+		defer cols[i].Release()
+	}
+	return array.NewRecordBatch(columns, cols, int64(n)), nil
 }

@@ -308,7 +308,11 @@ func (g *group) merge(ctx context.Context, c *commit, no int) error {
 	if err := f.commit(ctx, sum); err != nil {
 		return err
 	}
-	c.record(g.partition, f, action.WriteStat{FileID: g.fileID, PrevCommit: g.slice.BaseInstant, PrevBaseFile: path.Base(g.slice.Base.Key),
+	logged, err := c.logEdit(ctx, f, old, edit)
+	if err != nil {
+		return err
+	}
+	c.record(g.partition, f, action.WriteStat{FileID: g.fileID, PrevCommit: g.slice.BaseInstant, PrevBaseFile: path.Base(g.slice.Base.Key), CDCStats: logged,
 		NumWrites: sum.Rows, NumInserts: int64(len(fresh)), NumUpdateWrites: int64(len(edit.Replace)), NumDeletes: int64(len(edit.Delete))}, sum)
 	c.count(func(i *CommitInfo) {
 		i.Inserted += int64(len(fresh))

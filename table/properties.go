@@ -272,7 +272,10 @@ func writable(p map[string]string) error {
 	if strings.EqualFold(p[propMetaFields], "false") {
 		return no("it has no meta columns (%s=false)", propMetaFields)
 	}
-	for _, k := range []string{propDropPartition, "hoodie.table.cdc.enabled", "hoodie.table.multiple.base.file.formats.enable", "hoodie.partition.metafile.use.base.format"} {
+	if _, err := cdcMode(p); err != nil {
+		return no("%v", err)
+	}
+	for _, k := range []string{propDropPartition, "hoodie.table.multiple.base.file.formats.enable", "hoodie.partition.metafile.use.base.format"} {
 		if !off(k) {
 			return no("%s=%s", k, p[k])
 		}

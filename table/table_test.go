@@ -451,6 +451,7 @@ func noStrays(t *testing.T, s storage.Store, tb *table.Table) {
 		for _, stats := range m.PartitionToWriteStats {
 			for _, st := range stats {
 				want[st.Path] = st.FileSizeInBytes
+				maps.Copy(want, st.CDCStats)
 			}
 		}
 	}
@@ -514,7 +515,6 @@ func TestReadOnlyTables(t *testing.T) {
 		"hoodie.table.metadata.partitions":               "files",
 		"hoodie.record.merge.mode":                       "CUSTOM",
 		"hoodie.compaction.payload.class":                "org.apache.hudi.common.model.HoodieJsonPayload",
-		"hoodie.table.cdc.enabled":                       "true",
 		"hoodie.populate.meta.fields":                    "false",
 		"hoodie.datasource.write.drop.partition.columns": "true",
 	} {
@@ -584,7 +584,7 @@ func TestEveryWriteOfACommitBroken(t *testing.T) {
 	changes := []row{{id: "a", part: "p", ts: 2, name: "a2"}, {id: "b", part: "p", ts: 2, del: true}, {id: "c", part: "q", ts: 2, name: "c2"}, {id: "d", part: "r", ts: 2, name: "d2"}}
 	before := map[string]string{"p/a": "1,a1", "p/b": "1,b1", "q/x": "1,x1"}
 	after := map[string]string{"p/a": "2,a2", "q/x": "1,x1", "q/c": "2,c2", "r/d": "2,d2"}
-	for _, config := range []table.Config{orders(9), orders(6), orders(9, mor), orders(6, mor)} {
+	for _, config := range []table.Config{orders(9), orders(6), orders(9, mor), orders(6, mor), orders(9, logged("")), orders(6, logged(""))} {
 		version := fmt.Sprint(config.Version, config.Type)
 		for _, mode := range []storagetest.Mode{storagetest.FailBefore, storagetest.FailAfter, storagetest.Crash} {
 			broken := 0
