@@ -156,8 +156,8 @@ func (t *Table) rollback(ctx context.Context, s *state, failed timeline.Instant)
 }
 
 // undoing says how the part of one file that an instant wrote is taken back. A log file of version 6 bears the instant
-// of its slice: where it holds blocks of others too, a rollback block is appended for it; nil: it holds nothing of the
-// instant's.
+// of its slice, so that readers open it whoever wrote it: it stays, and a rollback block is appended for it. nil: it
+// holds nothing of the instant's.
 func (t *Table) undoing(ctx context.Context, s *state, failed timeline.Instant, rel string) (*action.RollbackRequest, error) {
 	partition, name := filename.Split(rel)
 	r := &action.RollbackRequest{PartitionPath: partition, LatestBaseInstant: string(failed.Requested)}
@@ -166,45 +166,38 @@ func (t *Table) undoing(ctx context.Context, s *state, failed timeline.Instant, 
 	} else if l, ok := filename.ParseLog(name); ok {
 		r.FileID = l.FileID
 		if !s.layout.CompletionTimes() && l.Instant != string(failed.Requested) {
-			own, others, err := t.blocksOf(ctx, rel, failed.Requested)
-			if err != nil {
+			own, err := t.blocksOf(ctx, rel, failed.Requested)
+			if err != nil || own == 0 {
 				return nil, err
 			}
-			if own == 0 && others > 0 {
-				return nil, nil
-			}
-			if others > 0 {
-				r.LatestBaseInstant = l.Instant
-				r.LogBlocksToBeDeleted = map[string]int64{name: 1}
-				return r, nil
-			}
+			r.LatestBaseInstant = l.Instant
+			r.LogBlocksToBeDeleted = map[string]int64{name: 1}
+			return r, nil
 		}
 	}
 	r.FilesToBeDeleted = []string{t.absolute(rel)}
 	return r, nil
 }
 
-// blocksOf counts the blocks of a log file that an instant wrote, and the others. A file that is not there has none.
-func (t *Table) blocksOf(ctx context.Context, rel string, instant timeline.Time) (own, others int, err error) {
+// blocksOf counts the blocks of a log file that an instant wrote. A file that is not there has none.
+func (t *Table) blocksOf(ctx context.Context, rel string, instant timeline.Time) (own int, err error) {
 	info, err := t.store.Head(ctx, t.key(rel))
 	if errors.Is(err, storage.ErrNotFound) {
-		return 0, 0, nil
+		return 0, nil
 	}
 	if err != nil {
-		return 0, 0, fmt.Errorf("look at %s: %w", rel, err)
+		return 0, fmt.Errorf("look at %s: %w", rel, err)
 	}
 	sc := logfile.NewScanner(newObject(ctx, t.store, t.key(rel), info.Size), info.Size)
 	for {
 		b, err := sc.NextHeader()
 		switch {
 		case err == io.EOF:
-			return own, others, nil
+			return own, nil
 		case err != nil:
-			return 0, 0, fmt.Errorf("log file %s: %w", rel, err)
+			return 0, fmt.Errorf("log file %s: %w", rel, err)
 		case b.Header[logfile.InstantTime] == string(instant):
 			own++
-		case b.Type != logfile.Corrupt:
-			others++
 		}
 	}
 }
@@ -256,7 +249,7 @@ func (t *Table) leftovers(ctx context.Context, s *state, failed timeline.Instant
 			continue
 		}
 		if l, ok := filename.ParseLog(path.Base(f.Key)); unmarked && ok && !l.Archive {
-			own, _, err := t.blocksOf(ctx, f.Key, failed.Requested)
+			own, err := t.blocksOf(ctx, f.Key, failed.Requested)
 			if err != nil {
 				return nil, err
 			}

@@ -462,7 +462,10 @@ func noStrays(t *testing.T, s storage.Store, tb *table.Table) {
 		}
 		rel := strings.TrimPrefix(info.Key, tb.Base()+"/")
 		if strings.HasSuffix(rel, ".parquet") || strings.Contains(rel, ".log.") {
-			got[rel] = info.Size
+			// On version 6 a log file that was rolled back stays, as does the block that says so.
+			if _, ok := want[rel]; ok || reopened.Properties()["hoodie.table.version"] != "6" || strings.HasSuffix(rel, ".parquet") {
+				got[rel] = info.Size
+			}
 		}
 		if strings.HasPrefix(rel, ".hoodie/.temp/") || strings.HasPrefix(rel, ".hoodie/.heartbeat/") {
 			t.Errorf("left behind: %s", rel)
