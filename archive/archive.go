@@ -4,7 +4,7 @@
 // and on layout 2 every delta commit of which a log file is on storage, as readers take a log's place among the file
 // slices from its completion time.
 //
-// Nothing here takes a lock; whoever calls Execute holds the table's. It does not rewrite what is archived, but for
+// Run does all of it under the table's lock; whoever calls Execute holds that. Nothing rewrites what is archived, but for
 // merging small files of layout 2 into larger ones.
 package archive
 

@@ -93,7 +93,7 @@ func (t *Table) Complete(ctx context.Context, at timeline.Time, work func(ctx co
 }
 
 // Exclusive runs f under the table's lock, with no transaction of this Table open: for what changes the timeline itself,
-// as archiving does. Afterwards the timeline is read anew.
+// as archiving does, and no data files. Afterwards the timeline is read anew.
 func (t *Table) Exclusive(ctx context.Context, f func(ctx context.Context, s *Snapshot) error) error {
 	if err := t.turn(ctx); err != nil {
 		return err
@@ -107,7 +107,12 @@ func (t *Table) Exclusive(ctx context.Context, f func(ctx context.Context, s *Sn
 		return err
 	}
 	err = f(ctx, snap)
-	_, again := t.refresh(context.WithoutCancel(ctx))
+	next, again := t.refresh(context.WithoutCancel(ctx))
+	if again == nil && next.files == nil {
+		kept := *next
+		kept.files = snap.st.files
+		t.publish(&kept)
+	}
 	return errors.Join(err, again)
 }
 

@@ -1,0 +1,101 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/lakectl/lakectl/format/action"
+	"github.com/lakectl/lakectl/format/filename"
+	"github.com/lakectl/lakectl/table"
+	"github.com/lakectl/lakectl/table/timeline"
+)
+
+// Policy says how long the active timeline may grow. Zero values mean the default.
+type Policy struct {
+	KeepMin, KeepMax int // commits; see Input: 20, 30
+	CompactAfter     int // see Input
+}
+
+func (p Policy) withDefaults() Policy {
+	if p.KeepMin <= 0 {
+		p.KeepMin = 20
+	}
+	if p.KeepMax <= 0 {
+		p.KeepMax = max(30, p.KeepMin+10)
+	}
+	return p
+}
+
+// InputOf gathers what planning needs to know of a table.
+func InputOf(ctx context.Context, s *table.Snapshot, p Policy) (Input, error) {
+	p = p.withDefaults()
+	if p.KeepMax < p.KeepMin {
+		return Input{}, fmt.Errorf("%w: archiving from %d commits on, but keeping %d: want at least as many", table.ErrInvalid, p.KeepMax, p.KeepMin)
+	}
+	in := Input{Layout: s.Layout(), Timeline: s.Timeline(), KeepMin: p.KeepMin, KeepMax: p.KeepMax}
+	if strings.EqualFold(s.Properties()["hoodie.table.type"], "MERGE_ON_READ") {
+		in.CompactAfter = p.CompactAfter
+	}
+	if i, ok := s.Timeline().Completed().Of(timeline.Clean).Last(); ok {
+		b, err := s.Content(ctx, i)
+		if err != nil {
+			return in, err
+		}
+		m, err := action.DecodeCleanMetadata(b)
+		if err != nil {
+			return in, fmt.Errorf("clean %s: %w", i.Requested, err)
+		}
+		if in.CleanedTo = timeline.Time(m.EarliestCommitToRetain); in.CleanedTo == "" {
+			in.CleanedTo = i.Requested
+		}
+	}
+	logged := map[timeline.Time]bool{}
+	for _, f := range s.Files() {
+		if l, ok := filename.ParseLog(path.Base(f.Key)); ok {
+			logged[timeline.Time(l.Instant)] = true
+		}
+	}
+	in.HasLogs = func(at timeline.Time) bool { return logged[at] }
+	if s.Properties()["hoodie.table.metadata.partitions"] != "" {
+		in.HasMetadata = true
+		var err error
+		if in.MetadataCompacted, err = metadataCompacted(ctx, s); err != nil {
+			return in, err
+		}
+	}
+	return in, nil
+}
+
+// metadataCompacted is the newest compaction of the metadata table, "" for none.
+func metadataCompacted(ctx context.Context, s *table.Snapshot) (timeline.Time, error) {
+	t, err := table.Open(ctx, s.Store(), path.Join(s.Base(), ".hoodie/metadata"), table.Options{})
+	if errors.Is(err, table.ErrNoTable) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("metadata table: %w", err)
+	}
+	tl, err := t.Timeline(ctx)
+	if err != nil {
+		return "", fmt.Errorf("metadata table: %w", err)
+	}
+	last, _ := tl.Completed().Of(timeline.Commit).Last()
+	return last.Requested, nil
+}
+
+// Run archives what may leave the active timeline, under the table's lock, and returns what that was. Stopped anywhere,
+// the next Run goes on.
+func Run(ctx context.Context, t *table.Table, p Policy) (plan Plan, err error) {
+	err = t.Exclusive(ctx, func(ctx context.Context, s *table.Snapshot) error {
+		in, err := InputOf(ctx, s, p)
+		if err != nil {
+			return err
+		}
+		plan = MakePlan(in)
+		return Execute(ctx, s.Store(), s.Base(), s.Layout(), plan, Options{})
+	})
+	return plan, err
+}
