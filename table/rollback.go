@@ -78,7 +78,7 @@ func (t *Table) traces(ctx context.Context) ([]storage.Info, error) {
 }
 
 // sweep deletes the traces of instants that are completed or gone: their writers died after the write that counts. Those
-// of pending instants are rollback's to read, and young ones may be of an instant that is not requested yet.
+// of pending instants are rollback's to read.
 func (t *Table) sweep(ctx context.Context, s *state, traces []storage.Info) {
 	pending := map[string]bool{}
 	for _, in := range s.tl.Pending().Instants {
@@ -92,7 +92,9 @@ func (t *Table) sweep(ctx context.Context, s *state, traces []storage.Info) {
 	for _, info := range traces {
 		dir, rest, _ := strings.Cut(strings.TrimPrefix(info.Key, t.key(".hoodie")+"/"), "/")
 		instant, _, _ := strings.Cut(rest, "/")
-		if pending[instant] || !done[instant] && t.opts.Now().Sub(info.Modified) < heartbeatTimeout {
+		// A heartbeat comes before its instant is requested, markers after it is inflight.
+		young := dir == ".heartbeat" && !done[instant] && t.opts.Now().Sub(info.Modified) < heartbeatTimeout
+		if pending[instant] || young {
 			continue
 		}
 		if _, err := timeline.Parse(timeline.Time(instant)); err != nil && dir == ".heartbeat" {

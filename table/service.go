@@ -133,7 +133,7 @@ func (t *Table) finish(ctx context.Context, e ending) (timeline.Instant, error) 
 	// The completion time is in the file's name: chosen once, so that a repeated try cannot leave two of them.
 	done := timeline.Instant{Requested: e.in.Requested, Completed: e.in.Requested, Action: e.in.Action.CompletesAs(), State: timeline.Completed}
 	if e.st.layout.CompletionTimes() {
-		done.Completed = timeline.Next(t.opts.Now(), tl)
+		done.Completed = timeline.Next(t.opts.Now(), tl.With(e.in))
 	}
 	key := e.st.layout.Key(t.base, done)
 	if _, err := t.store.Put(ctx, key, e.body, storage.IfAbsent()); err != nil {
