@@ -220,6 +220,7 @@ func (t *Table) undoCompaction(ctx context.Context, in timeline.Instant) error {
 	if err := t.store.Delete(ctx, keys...); err != nil {
 		return fmt.Errorf("delete files of the dead compaction %s: %w", in.Requested, err)
 	}
+	t.forget(keys)
 	return nil
 }
 

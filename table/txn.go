@@ -29,6 +29,7 @@ type Txn struct {
 	t       *Table
 	batches []record.Batch
 	locator Locator
+	over    *overwrite // nil: rows replace those of their keys
 	ended   bool
 }
 
@@ -206,6 +207,11 @@ func (x *Txn) Commit(ctx context.Context, extra map[string]string) (CommitInfo, 
 	if c.services, err = t.services(ctx, snap.st); err != nil {
 		return CommitInfo{}, err
 	}
+	if x.over != nil {
+		if err := c.replace(x.over, x.batches); err != nil {
+			return CommitInfo{}, err
+		}
+	}
 	defer func() { c.ch.release() }()
 	if err := c.plan(ctx, x.batches, x.locator); err != nil {
 		return CommitInfo{}, err
@@ -236,6 +242,7 @@ type commit struct {
 	mor      bool
 	action   timeline.Action
 	services *services
+	replaces *replacing // nil: no file group is replaced
 	merging  merging
 	ch       changes
 	groups   []*group
@@ -296,7 +303,7 @@ func (c *commit) locate(ctx context.Context, batches []record.Batch, l Locator) 
 		return err
 	}
 	c.info.Stale = c.ch.stale
-	locs, err := l.Locate(ctx, c.snap, c.ch.Batch)
+	locs, err := c.replaces.locator(l).Locate(ctx, c.snap, c.ch.Batch)
 	if err != nil {
 		return fmt.Errorf("locate keys: %w", err)
 	}
@@ -344,9 +351,13 @@ func (c *commit) run(ctx context.Context) (CommitInfo, error) {
 	t := c.t
 	c.instant = timeline.Next(t.opts.Now(), c.st.tl)
 	c.stats = map[string][]action.WriteStat{}
-	put := func(state timeline.State, what string) error {
+	requested, inflight, err := c.replaces.pending(c.st.layout)
+	if err != nil {
+		return CommitInfo{}, err
+	}
+	put := func(state timeline.State, what string, body []byte) error {
 		in := timeline.Instant{Requested: c.instant, Action: c.action, State: state}
-		if _, err := t.store.Put(ctx, c.st.layout.Key(t.base, in), nil, storage.IfAbsent()); err != nil {
+		if _, err := t.store.Put(ctx, c.st.layout.Key(t.base, in), body, storage.IfAbsent()); err != nil {
 			if errors.Is(err, storage.ErrPrecondition) {
 				return fmt.Errorf("%w: another writer took instant %s: %w", ErrConflict, c.instant, err)
 			}
@@ -357,11 +368,11 @@ func (c *commit) run(ctx context.Context) (CommitInfo, error) {
 	if _, err := t.store.Put(ctx, t.heartbeat(c.instant), []byte("lakectl "+t.opts.Owner+"\n"), storage.Cond{}); err != nil {
 		return CommitInfo{}, fmt.Errorf("heartbeat of instant %s: %w", c.instant, err)
 	}
-	if err := put(timeline.Requested, "request"); err != nil {
+	if err := put(timeline.Requested, "request", requested); err != nil {
 		// A name that somebody else took is not ours to roll back; a lost reply is left to the next Begin.
 		return CommitInfo{}, err
 	}
-	err := put(timeline.Inflight, "start")
+	err = put(timeline.Inflight, "start", inflight)
 	if err == nil {
 		err = c.write(ctx)
 	}
@@ -453,6 +464,9 @@ func (c *commit) partitionMetadata(ctx context.Context, partition string) error 
 func (c *commit) complete(ctx context.Context) (timeline.Instant, error) {
 	m := &action.CommitMetadata{PartitionToWriteStats: c.stats, OperationType: "UPSERT", ExtraMetadata: map[string]string{}}
 	maps.Copy(m.ExtraMetadata, c.extra)
+	if r := c.replaces; r != nil {
+		m.OperationType, m.PartitionToReplaceFileIDs = r.operation, r.ids
+	}
 	if c.schema.NumFields() > 0 {
 		m.ExtraMetadata["schema"] = c.avro
 	}

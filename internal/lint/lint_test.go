@@ -30,6 +30,7 @@ var rooms = map[string][]string{
 	"index":             {"table", "format"},
 	"archive":           {"table", "storage", "format"},
 	"compaction":        {"table", "format"},
+	"cluster":           {"table", "format"},
 	"clean":             {"table", "format"},
 	"savepoint":         {"table", "format"},
 	"catalog":           {"table"},
