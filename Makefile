@@ -4,7 +4,7 @@ LINT_VERSION := v2.12.2
 LINT := bin/golangci-lint-$(LINT_VERSION)
 FUZZTIME ?= 30s
 
-.PHONY: build test check fmt vet lint imports race fuzz bench interop
+.PHONY: build test check fmt vet lint imports race fuzz bench bench-mor interop
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/lakectl ./cmd/lakectl
@@ -45,6 +45,9 @@ fuzz:
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 	bash bench/run.sh
+
+bench-mor:
+	bash bench/run.sh mor
 
 interop:
 	bash internal/interop/run.sh

@@ -153,3 +153,6 @@ def smalls(size, n=10):
 ROWS = {"S": 200_000, "M": 2_000_000, "L": 10_000_000}
 def hist(size): return f"{DATA}/{size}/history"
 KEY = {3: "b03", 5: "b05", 10: "upsert"}
+def after(batches, small):
+    """key of the state after batches and small ones"""
+    return "small" if (batches, small) == (10, 10) else f"{batches}+{small}" if small else KEY[batches]

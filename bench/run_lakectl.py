@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""lakectl: load, upserts, read, small commits, from Debezium JSON lines in files, decoding included.
-venv/bin/python run_lakectl.py --binary BIN --size M [--index bloom|bucket] [--version 9|6] [--batches 10] [--small 10] [--keep]"""
+"""lakectl: load, upserts, read, small commits, from Debezium JSON lines in files, decoding included; of merge-on-read tables compaction too.
+venv/bin/python run_lakectl.py --binary BIN --size M [--type cow|mor] [--index bloom|bucket] [--version 9|6] [--batches 10] [--small 10] [--keep]"""
 import argparse, json, os, shutil, subprocess, sys, time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from common import *
@@ -8,6 +8,7 @@ import duckdb
 ap = argparse.ArgumentParser()
 ap.add_argument("--binary", required=True)
 ap.add_argument("--size", default="S")
+ap.add_argument("--type", default="cow", choices=["cow", "mor"])
 ap.add_argument("--index", default="bloom", choices=["bloom", "bucket"])
 ap.add_argument("--buckets", type=int, default=1)
 ap.add_argument("--version", default="9")
@@ -18,7 +19,7 @@ ap.add_argument("--keep", action="store_true")
 ap.add_argument("--note")
 a = ap.parse_args()
 S, binary = a.size, os.path.abspath(a.binary)
-work = f"{a.out}/lakectl_{a.index}_v{a.version}_{S}"
+work = f"{a.out}/lakectl_{a.type}_{a.index}_v{a.version}_{S}"
 shutil.rmtree(work, ignore_errors=True)
 table, events, log = f"{work}/orders", f"{work}/events", f"{work}/log"
 os.makedirs(events)
@@ -41,7 +42,7 @@ with open(config, "w") as f:
         "state_dir": f"{work}/state", "memory": "1GiB",
         "sources": {"files": {"type": "file", "paths": [f"{events}/*.jsonl"]}},
         "tables": [{
-            "name": "orders", "path": table, "type": "cow", "version": int(a.version), "key": ["order_id"], "partition_by": ["dt"], "hive_style_partitions": True,
+            "name": "orders", "path": table, "type": a.type, "version": int(a.version), "key": ["order_id"], "partition_by": ["dt"], "hive_style_partitions": True,
             "ordering": ["updated_at"], "index": {"type": "bucket", "buckets": a.buckets} if a.index == "bucket" else {"type": "bloom"},
             "from": {"source": "files", "topics": ["/.*/"], "format": "debezium-json"},
             "schema": {"columns": {"user_id": "long", "amount": "decimal(12,2)", "qty": "int", "price": "double", "created_at": "timestamp-micros", "updated_at": "timestamp-micros"}},
@@ -62,7 +63,7 @@ def run(*args, out=subprocess.DEVNULL):
     return c
 
 
-name = f"lakectl {a.index}" + (f" {a.buckets}" if a.index == "bucket" else "") + f" v{a.version}"
+name = "lakectl " + ("mor " if a.type == "mor" else "") + a.index + (f" {a.buckets}" if a.index == "bucket" else "") + f" v{a.version}"
 version = subprocess.run([binary, "version"], capture_output=True, text=True).stdout.split("\n")[0][:40].strip() or "?"
 b = Bench(name, version, S, table, a.note)
 
@@ -128,15 +129,67 @@ def check_read(key):
 start = min((run("version") for _ in range(5)), key=lambda c: c["wall_s"])
 b.raw("startup", wall_s=start["wall_s"], cpu_s=start["cpu_s"], peak_rss_mb=start["peak_rss_mb"])
 
-phase("bulk", ROWS[S], lambda: ingest(history), lambda: check("bulk"))
 json_of = lambda p: p[:-len("parquet")] + "json"
-for i, f in enumerate(batches(S, a.batches)):
-    phase("upsert", 50_000, lambda: ingest(json_of(f)), i=i)
 key = KEY[a.batches]
-phase("read", expected(S, key)["rows"], lambda: read(key), lambda: check_read(key) and check(key))
-for i, f in enumerate(smalls(S, a.small)):
-    phase("small", 100, lambda: ingest(json_of(f)), i=i)
-end = check(f"{a.batches}+{a.small}" if (a.batches, a.small) != (10, 10) else "small") if a.small else None
-b.raw("end", ok=end)
+
+
+def cow():
+    phase("bulk", ROWS[S], lambda: ingest(history), lambda: check("bulk"))
+    for i, f in enumerate(batches(S, a.batches)):
+        phase("upsert", 50_000, lambda: ingest(json_of(f)), i=i)
+    phase("read", expected(S, key)["rows"], lambda: read(key), lambda: check_read(key) and check(key))
+    for i, f in enumerate(smalls(S, a.small)):
+        phase("small", 100, lambda: ingest(json_of(f)), i=i)
+    b.raw("end", ok=check(after(a.batches, a.small)) if a.small else None)
+
+
+def state(key):
+    """Every column of a snapshot read, not timed."""
+    out = f"{work}/state.parquet"
+    with open(out, "wb") as f:
+        run("read", "--path", table, "--format", "parquet", out=f)
+    ok = check_rel(S, key, f"read_parquet('{out}')", con)
+    os.unlink(out)
+    return ok
+
+
+def reads(what, key):
+    """What the peers read: two columns of every row, three times."""
+    read(key)
+    ok = check_read(key)
+    for _ in range(3):
+        phase(what, expected(S, key)["rows"], lambda: run("read", "--path", table, "--columns", "status,amount", "--format", "arrow"), lambda: ok)
+
+
+def compact(path):
+    return run("compact", "--path", path)
+
+
+def mor():
+    phase("bulk", ROWS[S], lambda: ingest(history), lambda: state("bulk"))
+    # A load larger than the memory takes several commits, and with a bucket index all but the first are logs: from here on the logs
+    # shall be those of the batches alone.
+    phase("settle", ROWS[S], lambda: compact(table), lambda: check_export(S, "bulk", hudi_latest(table)))
+    reads("read_bulk", "bulk")
+    for i, f in enumerate(batches(S, a.batches)):
+        phase("upsert", 50_000, lambda: ingest(json_of(f)), i=i)
+    b.raw("state", of=key, ok=state(key))
+    reads("read", key)
+    for i, f in enumerate(smalls(S, a.small)):
+        phase("small", 100, lambda: ingest(json_of(f)), i=i)
+    end = after(a.batches, a.small)
+    b.raw("state", of=end, ok=state(end))
+    copy = f"{work}/copy"
+    for i in range(3):
+        shutil.rmtree(copy, ignore_errors=True)
+        if i < 2: shutil.copytree(table, copy)
+        at = copy if i < 2 else table
+        # base files alone must hold the whole state, in the eyes of DuckDB
+        phase("compaction", expected(S, end)["rows"], lambda: compact(at), lambda: check_export(S, end, hudi_latest(at)))
+    reads("read_compacted", end)
+    b.raw("end", ok=state(end))
+
+
+mor() if a.type == "mor" else cow()
 if not a.keep:
     shutil.rmtree(work)
