@@ -30,8 +30,8 @@ con.execute("SET threads=2; SET enable_progress_bar=false; SET memory_limit='8GB
 history = f"{DATA}/{S}/history.json"
 if not os.path.exists(history):   # the history as the connector's initial snapshot tells it
     col = lambda c: f"{c}::VARCHAR" if c == "amount" else f"epoch_us({c})" if c.endswith("_at") else c
-    after = "json_object(" + ", ".join(f"'{c}', {col(c)}" for c in COLS + ["dt"]) + ")"
-    con.execute(f"""COPY (SELECT json_object('before', NULL, 'after', {after}, 'source', json_object('version','2.7.0.Final','connector','mysql','name','shop',
+    row = "json_object(" + ", ".join(f"'{c}', {col(c)}" for c in COLS + ["dt"]) + ")"
+    con.execute(f"""COPY (SELECT json_object('before', NULL, 'after', {row}, 'source', json_object('version','2.7.0.Final','connector','mysql','name','shop',
         'ts_ms',epoch_ms(updated_at),'snapshot','true','db','shop','table','orders','server_id',0,'file','binlog.000001','pos',157,'row',0), 'op', 'r', 'ts_ms', epoch_ms(updated_at)) AS j
       FROM read_parquet('{hist(S)}/*/*.parquet', hive_partitioning=true, hive_types_autocast=false)) TO '{history}.tmp' (FORMAT csv, HEADER false, QUOTE '', ESCAPE '', DELIMITER '\x01')""")
     os.rename(history + ".tmp", history)

@@ -116,3 +116,14 @@ func TestMoreEvents(t *testing.T) {
 		t.Error("two runs append the same events")
 	}
 }
+
+func TestNullDeviceIsNoTerminal(t *testing.T) {
+	f, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if isTerminal(f) {
+		t.Errorf("%s is taken for a terminal: binary output to it would be refused", os.DevNull)
+	}
+}
