@@ -9,6 +9,8 @@ package parquet
 
 import (
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/lakectl/lakectl/format/mdt"
 )
 
 // Options says how a base file is written. Schema holds every column, the five meta columns first.
@@ -21,7 +23,12 @@ type Options struct {
 }
 
 // Summary is what a writer wrote.
-type Summary struct{ Rows, Size, Copied int64 } // Copied: bytes taken over as they were
+type Summary struct {
+	Rows, Size, Copied int64 // Copied: bytes taken over as they were
+	// Columns are the statistics of the columns, as File.ColumnStats has them. Bounds that were taken over may be wider than
+	// the values.
+	Columns []mdt.ColumnStats
+}
 
 // Names of columns and footer keys (HoodieRecord, HoodieBloomFilterWriteSupport, BaseFileUtils).
 const (

@@ -26,7 +26,7 @@ func Rewrite(w io.Writer, old *File, e Edit, o Options) (Summary, error) {
 	if err := r.run(); err != nil {
 		return Summary{}, fmt.Errorf("parquet: rewrite: %w", err)
 	}
-	return Summary{Rows: r.out.rows, Size: r.out.at, Copied: r.out.copied}, nil
+	return Summary{Rows: r.out.rows, Size: r.out.at, Copied: r.out.copied, Columns: r.out.columnStats(r.shape)}, nil
 }
 
 type rewriter struct {

@@ -283,7 +283,7 @@ func (w *Writer) Close() (Summary, error) {
 	if err := w.out.footer(w.shape.root, kv); err != nil {
 		return Summary{}, fmt.Errorf("parquet: %w", err)
 	}
-	return Summary{Rows: w.out.rows, Size: w.out.at, Copied: w.out.copied}, nil
+	return Summary{Rows: w.out.rows, Size: w.out.at, Copied: w.out.copied, Columns: w.out.columnStats(w.shape)}, nil
 }
 
 // output puts chunks behind one another and keeps what the footer has to say of them.
