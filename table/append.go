@@ -275,7 +275,7 @@ func (c *commit) stored(ctx context.Context, sl *fsview.FileSlice, wanted map[st
 		n += rows.NumRows()
 		parts = append(parts, rows)
 	}
-	logs, err := c.snap.logChanges(ctx, *sl, c.schema)
+	logs, err := c.snap.logChanges(ctx, *sl, c.schema, share{})
 	if err != nil {
 		return inMemory{}, nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/lakectl/lakectl/format"
 	"github.com/lakectl/lakectl/format/action"
@@ -228,13 +229,23 @@ func (c *commit) rewrite(ctx context.Context, plan *action.CompactionPlan) error
 	defer c.beat(ctx)()
 	eg, ctx := errgroup.WithContext(ctx)
 	eg.SetLimit(c.t.opts.Parallelism)
+	memory := semaphore.NewWeighted(c.t.opts.Memory)
 	for i, op := range plan.Operations {
+		sl, err := c.sliceOf(op)
+		if err != nil {
+			return errors.Join(err, eg.Wait())
+		}
+		var size int64
+		for _, l := range sl.Logs {
+			size += l.Size * grown
+		}
+		size = min(size, c.t.opts.Memory) // one that needs more than there is is compacted alone
 		eg.Go(func() error {
-			sl, err := c.sliceOf(op)
-			if err == nil {
-				err = c.compact(ctx, sl, i)
+			if err := memory.Acquire(ctx, size); err != nil {
+				return err
 			}
-			if err != nil {
+			defer memory.Release(size)
+			if err := c.compact(ctx, sl, i); err != nil {
 				return fmt.Errorf("file group %s of partition %q: %w", op.FileID, op.PartitionPath, err)
 			}
 			return nil
@@ -289,7 +300,7 @@ func (c *commit) sliceOf(op action.CompactionOperation) (fsview.FileSlice, error
 
 // compact writes the next base file of a slice. Bytes that no log touches are copied.
 func (c *commit) compact(ctx context.Context, sl fsview.FileSlice, no int) error {
-	ch, err := c.snap.logChanges(ctx, sl, c.full)
+	ch, err := c.snap.logChanges(ctx, sl, c.full, share{})
 	if err != nil {
 		return err
 	}

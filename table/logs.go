@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"math/big"
 	"path"
@@ -31,20 +32,21 @@ const recordKey = "_hoodie_record_key"
 
 // logBlock is a block that counts: of a completed instant, and not taken back.
 type logBlock struct {
+	file *object
 	logfile.Block
-	key string // of its file
 }
 
-// blocks reads the log files of a slice, oldest first, and leaves out what does not count: blocks of instants that are
-// not completed or not part of the snapshot, and those that a rollback block takes back
-// (BaseHoodieLogRecordReader#scanInternalV1 of Hudi 1.x).
+// blocks looks through the log files of a slice, oldest first, and leaves out what does not count: blocks of instants
+// that are not completed or not part of the snapshot, and those that a rollback block takes back
+// (BaseHoodieLogRecordReader#scanInternalV1 of Hudi 1.x). Their content is not read yet.
 func (s *Snapshot) blocks(ctx context.Context, logs []fsview.File) ([]logBlock, error) {
 	done := s.st.tl.Committed()
 	var out []logBlock
 	for _, f := range logs {
-		sc := logfile.NewScanner(newObject(ctx, s.t.store, s.t.key(f.Key), f.Size), f.Size)
+		o := newObject(ctx, s.t.store, s.t.key(f.Key), f.Size)
+		sc := logfile.NewScanner(o, f.Size)
 		for {
-			b, err := sc.Next()
+			b, err := sc.NextHeader()
 			if err == io.EOF {
 				break
 			}
@@ -65,20 +67,55 @@ func (s *Snapshot) blocks(ctx context.Context, logs []fsview.File) ([]logBlock, 
 			case !s.st.layout.CompletionTimes() && !done.Has(at):
 				continue
 			}
-			out = append(out, logBlock{b, f.Key})
+			out = append(out, logBlock{o, b})
 		}
 	}
 	return out, nil
 }
 
+func (b *logBlock) read() error {
+	raw := make([]byte, b.Size)
+	if _, err := b.file.ReadAt(raw, b.Offset); err != nil && err != io.EOF {
+		return err
+	}
+	whole, _, err := logfile.Decode(raw)
+	b.Content = whole.Content
+	return err
+}
+
+// share is a part of the record keys: those whose hash leaves no in the division by of. The zero share is all of them.
+// Where the rows of log files would take more memory than they may, they are merged a share at a time.
+type share struct{ of, no uint64 }
+
+func (p share) has(key string) bool { return p.of <= 1 || maphash.String(shareSeed, key)%p.of == p.no }
+
+var shareSeed = maphash.MakeSeed()
+
+// grown is how much larger the rows of a log file are in memory, with what merging needs beside them.
+const grown = 4
+
+// shares is how often the slice must be gone through.
+func (s *Snapshot) shares(sl fsview.FileSlice) []share {
+	var size int64
+	for _, l := range sl.Logs {
+		size += l.Size
+	}
+	n := uint64(size*grown/s.t.opts.Memory + 1)
+	out := make([]share, n)
+	for i := range out {
+		out[i] = share{n, uint64(i)}
+	}
+	return out
+}
+
 // logChanges reads the log files of a slice into one change a key, with the columns of want and those that merging
 // needs. Rows that are deletes hold nothing but their key and ordering value.
-func (s *Snapshot) logChanges(ctx context.Context, sl fsview.FileSlice, want *arrow.Schema) (changes, error) {
+func (s *Snapshot) logChanges(ctx context.Context, sl fsview.FileSlice, want *arrow.Schema, part share) (changes, error) {
 	m, err := mergingOf(s.st.props)
 	if err != nil {
 		return changes{}, err
 	}
-	l := logReader{partition: sl.Group.Partition, need: s.columnsFor(want, m)}
+	l := logReader{partition: sl.Group.Partition, need: s.columnsFor(want, m), share: part}
 	if l.by, err = m.by(l.need); err != nil {
 		return changes{}, err
 	}
@@ -88,11 +125,17 @@ func (s *Snapshot) logChanges(ctx context.Context, sl fsview.FileSlice, want *ar
 		return changes{}, err
 	}
 	for _, b := range blocks {
-		if err := l.add(b); err != nil {
-			return changes{}, fmt.Errorf("log file %s: block at %d: %w", b.key, b.Offset, err)
+		err := b.read()
+		if err == nil {
+			err = l.add(b)
+		}
+		if err != nil {
+			return changes{}, fmt.Errorf("log file %s: block at %d: %w", b.file.key, b.Offset, err)
 		}
 	}
-	l.flush()
+	if err := l.flush(); err != nil {
+		return changes{}, err
+	}
 	if len(l.parts) == 0 {
 		return changes{by: l.by}, nil
 	}
@@ -129,6 +172,7 @@ func (s *Snapshot) columnsFor(want *arrow.Schema, m merging) *arrow.Schema {
 type logReader struct {
 	partition string
 	need      *arrow.Schema
+	share     share
 	by        ordering
 	dec       *avro.Decoder // holds rows that are not in parts yet
 	parts     []record.Batch
@@ -144,17 +188,20 @@ func (l *logReader) release() {
 }
 
 // flush makes a part of the rows that were decoded.
-func (l *logReader) flush() {
-	if l.dec != nil && l.dec.Len() > 0 {
-		l.rows(l.dec.NewBatch(), nil)
+func (l *logReader) flush() error {
+	if l.dec == nil || l.dec.Len() == 0 {
+		return nil
 	}
+	return l.rows(l.dec.NewBatch(), nil)
 }
 
 func (l *logReader) add(b logBlock) error {
 	text := b.Header[logfile.Schema]
 	var missing []string // columns that a partial block leaves as they were
 	if b.Header[logfile.IsPartial] == "true" {
-		l.flush()
+		if err := l.flush(); err != nil {
+			return err
+		}
 		sc, err := avro.Parse(text)
 		if err != nil {
 			return err
@@ -179,13 +226,18 @@ func (l *logReader) add(b logBlock) error {
 			}
 		}
 		if missing != nil && l.dec.Len() > 0 {
-			l.rows(l.dec.NewBatch(), missing)
+			return l.rows(l.dec.NewBatch(), missing)
+		}
+		if l.share.of > 1 { // what belongs to other shares must not pile up
+			return l.flush()
 		}
 		return nil
 	case logfile.HFileData:
 		return l.hfile(b.Content, text, missing)
 	case logfile.ParquetData:
-		l.flush()
+		if err := l.flush(); err != nil {
+			return err
+		}
 		f, err := parquet.Open(bytes.NewReader(b.Content), int64(len(b.Content)))
 		if err != nil {
 			return err
@@ -195,11 +247,15 @@ func (l *logReader) add(b logBlock) error {
 			if err != nil {
 				return err
 			}
-			l.rows(rows, missing)
+			if err := l.rows(rows, missing); err != nil {
+				return err
+			}
 		}
 		return nil
 	case logfile.Delete:
-		l.flush()
+		if err := l.flush(); err != nil {
+			return err
+		}
 		return l.deletes(b.Content)
 	case logfile.CDCData:
 		return nil
@@ -209,7 +265,9 @@ func (l *logReader) add(b logBlock) error {
 
 // hfile reads a block whose keys stand beside the records: the key field of the values is empty.
 func (l *logReader) hfile(content []byte, text string, missing []string) error {
-	l.flush()
+	if err := l.flush(); err != nil {
+		return err
+	}
 	f, err := hfile.Open(bytes.NewReader(content), int64(len(content)))
 	if err != nil {
 		return err
@@ -233,8 +291,7 @@ func (l *logReader) hfile(content []byte, text string, missing []string) error {
 	cols := slices.Clone(rows.Columns())
 	cols[0] = keys.NewArray()
 	defer cols[0].Release()
-	l.rows(array.NewRecordBatch(rows.Schema(), cols, rows.NumRows()), missing)
-	return nil
+	return l.rows(array.NewRecordBatch(rows.Schema(), cols, rows.NumRows()), missing)
 }
 
 func (l *logReader) writer(text string) (err error) {
@@ -249,14 +306,29 @@ func (l *logReader) writer(text string) (err error) {
 	return nil
 }
 
-// rows takes a batch over, without its missing columns.
-func (l *logReader) rows(rows arrow.RecordBatch, missing []string) {
+// rows takes a batch over, without its missing columns and the rows of other shares.
+func (l *logReader) rows(rows arrow.RecordBatch, missing []string) error {
+	keys := rows.Column(0).(*array.String)
+	if l.share.of > 1 {
+		idx := make([]int32, 0, uint64(keys.Len())/l.share.of)
+		for i := range keys.Len() {
+			if l.share.has(keys.Value(i)) {
+				idx = append(idx, int32(i))
+			}
+		}
+		mine, err := takeRows(rows, idx)
+		rows.Release()
+		if err != nil {
+			return err
+		}
+		rows, keys = mine, mine.Column(0).(*array.String)
+	}
 	n := int(rows.NumRows())
 	if n == 0 {
 		rows.Release()
-		return
+		return nil
 	}
-	b := record.Batch{Rows: rows, Keys: rows.Column(0).(*array.String), Partitions: repeat(l.partition, n).(*array.String)}
+	b := record.Batch{Rows: rows, Keys: keys, Partitions: repeat(l.partition, n).(*array.String)}
 	b.Keys.Retain()
 	if len(missing) > 0 {
 		b.Keep = make([][]byte, rows.NumCols())
@@ -267,6 +339,7 @@ func (l *logReader) rows(rows arrow.RecordBatch, missing []string) {
 		}
 	}
 	l.parts = append(l.parts, b)
+	return nil
 }
 
 // deletes makes rows of a delete block. An ordering value of another kind than the column's, or none, is null: such a
@@ -276,6 +349,7 @@ func (l *logReader) deletes(content []byte) error {
 	if err != nil {
 		return err
 	}
+	all = slices.DeleteFunc(all, func(d logfile.DeleteRecord) bool { return !l.share.has(d.Key) })
 	if len(all) == 0 {
 		return nil
 	}
@@ -423,10 +497,19 @@ func (s *Snapshot) scanSlice(ctx context.Context, sl fsview.FileSlice, want *arr
 		}
 		return nil
 	}
+	for _, part := range s.shares(sl) {
+		if err := s.scanShare(ctx, sl, part, want, emit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Snapshot) scanShare(ctx context.Context, sl fsview.FileSlice, part share, want *arrow.Schema, emit func(arrow.RecordBatch) error) error {
 	var ch changes
 	if len(sl.Logs) > 0 {
 		var err error
-		if ch, err = s.logChanges(ctx, sl, want); err != nil {
+		if ch, err = s.logChanges(ctx, sl, want, part); err != nil {
 			return err
 		}
 		defer ch.release()
@@ -436,7 +519,7 @@ func (s *Snapshot) scanSlice(ctx context.Context, sl fsview.FileSlice, want *arr
 	}
 	f, err := s.OpenBase(ctx, sl)
 	if err == nil {
-		err = s.scanBase(ctx, f, sl, &ch, want, emit)
+		err = s.scanBase(ctx, f, sl, &ch, part, want, emit)
 	}
 	if err != nil && !errors.Is(err, errStop) {
 		return fmt.Errorf("base file %s: %w", sl.Base.Key, err)
@@ -465,7 +548,7 @@ func (s *Snapshot) LoggedKeys(ctx context.Context, sl fsview.FileSlice) (*array.
 	}
 	only := sl
 	only.Logs = logs
-	ch, err := s.logChanges(ctx, only, arrow.NewSchema(nil, nil))
+	ch, err := s.logChanges(ctx, only, arrow.NewSchema(nil, nil), share{})
 	if err != nil || ch.Rows == nil {
 		return nil, err
 	}
@@ -496,7 +579,7 @@ func (ch *changes) live() []int32 {
 }
 
 // scanBase streams the rows of a base file that ch leaves as they are, then those that it changes, then the new ones.
-func (s *Snapshot) scanBase(ctx context.Context, f *parquet.File, sl fsview.FileSlice, ch *changes, want *arrow.Schema, emit func(arrow.RecordBatch) error) error {
+func (s *Snapshot) scanBase(ctx context.Context, f *parquet.File, sl fsview.FileSlice, ch *changes, part share, want *arrow.Schema, emit func(arrow.RecordBatch) error) error {
 	of, err := s.evolved.columnsOf(sl.BaseInstant)
 	if err != nil {
 		return err
@@ -521,6 +604,11 @@ func (s *Snapshot) scanBase(ctx context.Context, f *parquet.File, sl fsview.File
 		k, _ := slices.BinarySearch(touched, first+n)
 		here := touched[:k]
 		touched = touched[k:]
+		if part.of > 1 {
+			if here, err = part.others(f, rg, first, here); err != nil {
+				return err
+			}
+		}
 		if int64(len(here)) < n {
 			rows, err := of.read(f, rg, want)
 			if err != nil {
@@ -546,6 +634,23 @@ func (s *Snapshot) scanBase(ctx context.Context, f *parquet.File, sl fsview.File
 		}
 	}
 	return s.emitChanges(ch, m.fresh, want, emit)
+}
+
+// others adds to the sorted places of rows those of the row group's rows that are no part of the share.
+func (p share) others(f *parquet.File, rowGroup int, first int64, at []int64) ([]int64, error) {
+	keys, err := f.Keys(rowGroup)
+	if err != nil {
+		return nil, err
+	}
+	defer keys.Release()
+	out := slices.Clone(at)
+	for i := range keys.Len() {
+		if !p.has(keys.Value(i)) {
+			out = append(out, first+int64(i))
+		}
+	}
+	slices.Sort(out)
+	return out, nil
 }
 
 // without drops rows; first is the place of the first row.

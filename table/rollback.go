@@ -36,9 +36,12 @@ func (t *Table) recover(ctx context.Context, s *state) error {
 		}
 	}
 	for _, in := range pending {
+		if _, ok := t.newest(s).Find(in.Requested, in.Action); !ok {
+			continue // the rollback that was begun took it away
+		}
 		switch in.Action {
 		case timeline.Restore:
-			return fmt.Errorf("%w: restore %s is pending: let its engine finish it, then start again", ErrConflict, in.Requested)
+			return t.restoring(ctx, s, in)
 		case timeline.Commit, timeline.DeltaCommit, timeline.ReplaceCommit:
 			if in.Action == timeline.ReplaceCommit {
 				if plan, err := t.clusteringPlan(ctx, s, in); err != nil {
@@ -330,40 +333,16 @@ func (t *Table) runRollback(ctx context.Context, s *state, in timeline.Instant, 
 			return fmt.Errorf("start rollback %s: %w", in.Requested, err)
 		}
 	}
-	meta := &action.RollbackMetadata{StartRollbackTime: string(in.Requested), CommitsRollback: []string{string(failed.Requested)},
-		PartitionMetadata: map[string]action.RollbackPartitionMetadata{},
-		InstantsRollback:  []action.InstantInfo{*plan.InstantToRollback}}
-	var keys []string
-	for _, r := range plan.RollbackRequests {
-		pm := meta.PartitionMetadata[r.PartitionPath]
-		pm.PartitionPath = r.PartitionPath
-		for _, f := range r.FilesToBeDeleted {
-			keys = append(keys, t.key(filename.Join(r.PartitionPath, path.Base(f))))
-			pm.SuccessDeleteFiles = append(pm.SuccessDeleteFiles, f)
-			meta.TotalFilesDeleted++
-		}
-		if len(r.LogBlocksToBeDeleted) > 0 {
-			rel, size, err := t.rollbackBlock(ctx, r, in.Requested, failed.Requested)
-			if err != nil {
-				return err
-			}
-			if pm.RollbackLogFiles == nil {
-				pm.RollbackLogFiles = map[string]int64{}
-			}
-			pm.RollbackLogFiles[t.absolute(rel)] = size
-		}
-		meta.PartitionMetadata[r.PartitionPath] = pm
+	meta, form, err := t.takeBack(ctx, s, in.Requested, plan)
+	if err != nil {
+		return err
 	}
-	if len(keys) > 0 {
-		if err := t.store.Delete(ctx, keys...); err != nil {
-			return fmt.Errorf("delete files of %s: %w", failed.Requested, err)
-		}
-	}
-	// Inflight before requested: a requested instant alone is rolled back by anybody at no cost.
-	for _, st := range []timeline.State{timeline.Inflight, timeline.Requested} {
-		failed.State = st
-		if err := t.store.Delete(ctx, s.layout.Key(t.base, failed)); err != nil {
-			return fmt.Errorf("delete instant %s: %w", failed.Requested, err)
+	// The plan of a service that was begun stays, and so does the instant until the rollback is complete: whoever goes on
+	// with a rollback sees from it that the plan is to stay.
+	keep := form.State == timeline.Inflight && t.planned(ctx, s, form)
+	if !keep {
+		if err := t.deletePending(ctx, s, form); err != nil {
+			return err
 		}
 	}
 	meta.TimeTakenInMillis = t.opts.Now().Sub(start).Milliseconds()
@@ -380,19 +359,31 @@ func (t *Table) runRollback(ctx context.Context, s *state, in timeline.Instant, 
 	}
 	next := *t.current()
 	next.tl = next.tl.Without(failed).With(done)
+	if keep {
+		if err := t.store.Delete(ctx, s.layout.Key(t.base, form)); err != nil {
+			return fmt.Errorf("take instant %s back to its plan: %w", failed.Requested, err)
+		}
+		form.State = timeline.Requested
+		next.tl = next.tl.With(form)
+	}
 	next.files = nil // deleted ones must not be seen again
 	t.publish(&next)
-	t.opts.Log.Info("rolled back", "table", t.base, "instant", failed.Requested, "rollback", in.Requested, "files", len(keys))
+	t.opts.Log.Info("rolled back", "table", t.base, "instant", failed.Requested, "rollback", in.Requested, "files", meta.TotalFilesDeleted)
 	// The markers go last: until here another engine could have needed them.
-	markers := []string{t.heartbeat(failed.Requested)}
-	for info, err := range t.store.List(ctx, t.key(filename.MarkerDir(string(failed.Requested)))+"/", "") {
+	return t.dropTraces(ctx, failed.Requested)
+}
+
+// dropTraces removes the markers and the heartbeat of an instant that is gone.
+func (t *Table) dropTraces(ctx context.Context, failed timeline.Time) error {
+	markers := []string{t.heartbeat(failed)}
+	for info, err := range t.store.List(ctx, t.key(filename.MarkerDir(string(failed)))+"/", "") {
 		if err != nil {
 			return fmt.Errorf("list markers: %w", err)
 		}
 		markers = append(markers, info.Key)
 	}
 	if err := t.store.Delete(ctx, markers...); err != nil {
-		t.opts.Log.Warn("markers not removed", "table", t.base, "instant", failed.Requested, "error", err)
+		t.opts.Log.Warn("markers not removed", "table", t.base, "instant", failed, "error", err)
 	}
 	return nil
 }

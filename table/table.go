@@ -44,6 +44,7 @@ type Options struct {
 	Compression  string        // zstd (default), snappy, gzip, uncompressed
 	RowGroupRows int           // 0 = format/parquet's default
 	Parallelism  int           // files written at once; 0 = GOMAXPROCS
+	Memory       int64         // bytes that rows of log files may take while they are merged; 0 = 512 MiB
 	Merge        string        // latest (default), partial (late changes fill nulls) or first (stored keys stay)
 	Evolve       []string      // what batches may do to the schema: add, widen, nullable
 	Now          func() time.Time
@@ -128,6 +129,9 @@ func newTable(s storage.Store, base string, o Options) *Table {
 	}
 	if o.Parallelism == 0 {
 		o.Parallelism = runtime.GOMAXPROCS(0)
+	}
+	if o.Memory <= 0 {
+		o.Memory = 512 << 20
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -41,6 +41,7 @@ func (t *Table) Begin(ctx context.Context) (*Txn, error) {
 		return nil, fmt.Errorf("%w: a transaction of this table is open: end it first", ErrInvalid)
 	}
 	if err := t.turn(ctx); err != nil {
+		t.begun.Store(false)
 		return nil, err
 	}
 	if err := t.prepare(ctx); err != nil {
