@@ -77,7 +77,7 @@ func TestProblems(t *testing.T) {
 		{"bare size", "memory: 2GiB", "memory: 2", `lake.yaml:3:9: memory: "2" is not a size`},
 		{"bare duration", "interval: 10s", "interval: 10", `commit.interval: "10" is not a duration`},
 		{"undefined variable", "${KAFKA_PASSWORD}", "${NOPE}", `environment variable NOPE is not set`},
-		{"mor", "key: [order_id]", "type: mor\n    key: [order_id]", "lake.yaml:16:11: tables[0].type: mor is not supported by this version of lakectl yet; use cow"},
+		{"table type", "key: [order_id]", "type: log\n    key: [order_id]", "lake.yaml:16:11: tables[0].type: "},
 		{"record index", "{type: bucket, buckets: 16}", "{type: record}", "tables[0].index.type: record is not supported"},
 		{"bootstrap", "    ordering:", "    bootstrap: {overlap: 1h}\n    ordering:", "tables[0].bootstrap: bootstrap is not supported"},
 		{"sync", "    ordering:", "    sync: [hive]\n    ordering:", "tables[0].sync: catalog sync is not supported"},
@@ -112,7 +112,7 @@ func TestProblems(t *testing.T) {
 }
 
 func TestAllProblemsAtOnce(t *testing.T) {
-	in := strings.NewReplacer("version", "version", "key: [order_id]", "type: mor\n    version: 7\n    key: [order_id]").Replace(good)
+	in := strings.NewReplacer("version", "version", "key: [order_id]", "type: log\n    version: 7\n    key: [order_id]").Replace(good)
 	_, err := Parse("lake.yaml", []byte(in), env)
 	if err == nil || strings.Count(err.Error(), "\n") != 1 {
 		t.Errorf("want two problems, got %v", err)

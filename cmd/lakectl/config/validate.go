@@ -216,7 +216,7 @@ func (d *decoder) checkTable(p string, t Table, f *File) {
 	case ok && scheme != "s3" && scheme != "s3a" && scheme != "s3n" && scheme != "file":
 		d.badf(p+".path", "%s:// is not supported; write a local path or s3://BUCKET/PREFIX", scheme)
 	}
-	d.oneOf(p+".type", t.Type, []string{"cow"}, []string{"mor"})
+	d.oneOf(p+".type", t.Type, []string{"cow", "mor"}, nil)
 	if t.Version != 9 && t.Version != 8 && t.Version != 6 {
 		d.badf(p+".version", "%d: lakectl writes table versions 9 and 6, and goes on with 8", t.Version)
 	}
@@ -232,7 +232,7 @@ func (d *decoder) checkTable(p string, t Table, f *File) {
 			d.badf(q+".format", "partition functions are not supported by this version of lakectl yet; partition by a column as it is")
 		}
 	}
-	d.oneOf(p+".merge", t.Merge, []string{"latest"}, []string{"partial", "first"})
+	d.oneOf(p+".merge", t.Merge, []string{"latest", "partial", "first"}, nil)
 	d.oneOf(p+".index.type", t.Index.Type, []string{"bloom", "bucket", "simple"}, []string{"record"})
 	d.oneOf(p+".index.scope", t.Index.Scope, []string{"partition"}, []string{"table"})
 	if t.Index.Type == "bucket" && t.Index.Buckets < 1 {
@@ -297,6 +297,7 @@ func (t *Table) Decoder() decode.Options {
 	o := decode.Options{
 		Format: t.From.Format, Key: t.Key, HiveStyle: t.HiveStylePartitions, Ordering: t.Ordering,
 		Columns: t.Schema.Columns, Metadata: t.Schema.Metadata, Evolve: t.Schema.Evolve, OnTruncate: t.From.OnTruncate,
+		KeepAbsent: t.Merge == "partial",
 	}
 	for _, f := range t.PartitionBy {
 		o.Partition = append(o.Partition, record.PartitionField{Field: f.Field, Format: f.Format})
