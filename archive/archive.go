@@ -100,6 +100,16 @@ func (p *plan) hold(at timeline.Time, why string) {
 	}
 }
 
+// before is the newest commit that is older, or the time itself.
+func (p *plan) before(at timeline.Time) timeline.Time {
+	for _, i := range slices.Backward(p.commits) {
+		if i.Requested < at {
+			return i.Requested
+		}
+	}
+	return at
+}
+
 // limits finds from where on commits stay, whatever their number.
 func (p *plan) limits() {
 	const none = "~" // behind every time
@@ -107,18 +117,13 @@ func (p *plan) limits() {
 	if first, ok := p.Timeline.Pending().First(); ok {
 		// The completed commit before it stays too: readers that ask whether an instant is before the start of the
 		// timeline must not find the pending one at its start.
-		at := first.Requested
-		for _, i := range slices.Backward(p.commits) {
-			if i.Requested < first.Requested {
-				at = i.Requested
-				break
-			}
-		}
-		p.hold(at, "a pending "+string(first.Action)+" at "+string(first.Requested))
+		p.hold(p.before(first.Requested), "a pending "+string(first.Action)+" at "+string(first.Requested))
 		p.serviceLimit = min(p.serviceLimit, first.Requested)
 	}
 	if saved, ok := p.Timeline.Completed().Of(timeline.Savepoint).First(); ok {
-		p.hold(saved.Requested, "a savepoint")
+		// The commit before it stays too: after a restore the timeline would begin with what is savepointed, and Hudi does
+		// not take that for its start.
+		p.hold(p.before(saved.Requested), "a savepoint")
 	}
 	if p.CompactAfter > 0 {
 		p.holdForCompaction()

@@ -95,7 +95,7 @@ func TestMakePlan(t *testing.T) {
 			timeline: run(2, "commit") + "011 clean\n012 clean\n013 commit requested\n014 clean\n015 clean\n016 clean",
 			want:     "011 clean, 012 clean",
 		},
-		{name: "savepoint", layout: nine, timeline: run(6, "commit") + "030_099 savepoint", want: "010 commit, 020 commit", held: "savepoint"},
+		{name: "savepoint", layout: nine, timeline: run(6, "commit") + "030_099 savepoint", want: "010 commit", held: "savepoint"},
 		{name: "savepoint behind", layout: nine, timeline: run(6, "commit") + "060_099 savepoint", want: "010 commit, 020 commit, 030 commit, 040 commit"},
 		{
 			name: "never cleaned: replacecommits stay", layout: nine, timeline: run(2, "commit") + "025_026 replacecommit\n030_031 commit\n040_041 commit\n050_051 commit",

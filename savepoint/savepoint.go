@@ -1,5 +1,5 @@
-// Package savepoint says which files a savepoint holds, and what must be rolled back to return to it. It is pure: it
-// makes the values that instants record; writing them and rolling back is for whoever holds the table's lock.
+// Package savepoint says which files a savepoint holds, and what must be rolled back to return to it: pure values, as
+// instants record them. Writing them and rolling back is table.Table's work, which Create and Restore ask for.
 package savepoint
 
 import (

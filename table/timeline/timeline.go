@@ -161,8 +161,10 @@ func (t *Timeline) Newest() Time {
 
 // Start is where the active timeline begins: the first write that is not savepointed, as archiving passes over
 // savepoints and leaves holes behind them (HoodieTimeline#getFirstNonSavepointCommit). It is "" without writes.
-// Pending writes count: nothing is archived past them.
+// Pending writes count: nothing is archived past them. Where a restore left savepointed writes alone, it is the last of
+// them: what is older and not there was archived. Hudi hides such files.
 func (t *Timeline) Start() Time {
+	var last Time
 	for _, i := range t.Instants {
 		if !i.Action.Writes() {
 			continue
@@ -170,8 +172,9 @@ func (t *Timeline) Start() Time {
 		if _, saved := t.Find(i.Requested, Savepoint); !saved {
 			return i.Requested
 		}
+		last = i.Requested
 	}
-	return ""
+	return last
 }
 
 // ContainsOrBeforeStart is the rule of what may be read (HoodieTimeline#containsOrBeforeTimelineStarts): a write of

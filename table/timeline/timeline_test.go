@@ -281,7 +281,7 @@ func TestContainsOrBeforeStart(t *testing.T) {
 		{"a pending first write starts the timeline", "10 commit inflight\n20 commit", []timeline.Time{"05", "20"}, []timeline.Time{"10", "15"}},
 		{"cleans do not", "10 clean\n20 commit", []timeline.Time{"15"}, nil},
 		{"savepoints leave holes", "10 commit\n10 savepoint\n20 commit", []timeline.Time{"05", "10", "15", "20"}, []timeline.Time{"25"}},
-		{"all is savepointed", "10 commit\n10 savepoint", []timeline.Time{"10"}, []timeline.Time{"05", "15"}},
+		{"all is savepointed", "10 commit\n10 savepoint", []timeline.Time{"05", "10"}, []timeline.Time{"15"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
