@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 
@@ -272,6 +273,7 @@ func (t *Table) takeBack(ctx context.Context, s *state, at timeline.Time, plan *
 				pm.RollbackLogFiles = map[string]int64{}
 			}
 			pm.RollbackLogFiles[t.absolute(rel)] = size
+			pm.LogFilesFromFailedCommit = union(pm.LogFilesFromFailedCommit, r.LogBlocksToBeDeleted)
 		}
 		meta.PartitionMetadata[r.PartitionPath] = pm
 	}
@@ -281,6 +283,14 @@ func (t *Table) takeBack(ctx context.Context, s *state, at timeline.Time, plan *
 		}
 	}
 	return meta, form, nil
+}
+
+func union(a, b map[string]int64) map[string]int64 {
+	if a == nil {
+		return maps.Clone(b)
+	}
+	maps.Copy(a, b)
+	return a
 }
 
 // unpublish makes a completed instant inflight again, before any of its files goes (ActiveTimeline#revertToInflight).
@@ -469,6 +479,11 @@ func (t *Table) restoreOne(ctx context.Context, at timeline.Time, info action.In
 		return was, nil, err
 	}
 	plan.InstantToRollback = &info
+	if !s.layout.CompletionTimes() && mergeOnRead(s.props) && was.Action.CompletesAs() == timeline.Commit {
+		if err := t.addWaitingLogs(ctx, was, plan); err != nil {
+			return was, nil, err
+		}
+	}
 	meta, form, err := t.takeBack(ctx, s, at, plan)
 	if err != nil {
 		return was, nil, err
@@ -482,7 +497,28 @@ func (t *Table) restoreOne(ctx context.Context, at timeline.Time, info action.In
 	return was, meta, t.dropTraces(ctx, was.Requested)
 }
 
-// Savepoints are kept by hand: nothing but their files says that they are there.
+// addWaitingLogs adds the log files that bear the instant of a compaction of version 6: those who wrote them came later
+// and are rolled back already, so that nothing in them counts (ListingBasedRollbackStrategy).
+func (t *Table) addWaitingLogs(ctx context.Context, in timeline.Instant, plan *action.RollbackPlan) error {
+	files, err := listFiles(ctx, t.store, t.base)
+	if err != nil {
+		return err
+	}
+	var rels []string
+	for _, f := range files {
+		if l, ok := filename.ParseLog(path.Base(f.Key)); ok && !l.Archive && l.Instant == string(in.Requested) {
+			rels = append(rels, f.Key)
+		}
+	}
+	slices.Sort(rels)
+	for _, rel := range rels {
+		partition, name := filename.Split(rel)
+		l, _ := filename.ParseLog(name)
+		plan.RollbackRequests = append(plan.RollbackRequests, action.RollbackRequest{PartitionPath: partition, FileID: l.FileID,
+			LatestBaseInstant: string(in.Requested), FilesToBeDeleted: []string{t.absolute(rel)}})
+	}
+	return nil
+}
 
 // PutSavepoint records a savepoint of a commit, under the table's lock: what make returns, given the table as it is.
 func (t *Table) PutSavepoint(ctx context.Context, at timeline.Time, make func(ctx context.Context, s *Snapshot) ([]byte, error)) (timeline.Instant, error) {
