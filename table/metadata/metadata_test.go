@@ -1,10 +1,12 @@
 package metadata_test
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +15,8 @@ import (
 	"github.com/lakectl/lakectl/format/mdt"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/storage/mem"
+	"github.com/lakectl/lakectl/storage/storagetest"
+	"github.com/lakectl/lakectl/storage/trace"
 	"github.com/lakectl/lakectl/table/metadata"
 	"github.com/lakectl/lakectl/table/timeline"
 )
@@ -226,4 +230,226 @@ func TestUnmaintained(t *testing.T) {
 	if !metadata.Enabled(props) || metadata.Enabled(nil) {
 		t.Error("a metadata table is used where the property names files")
 	}
+}
+
+// TestMaintain: a long life. Files stay right, compactions and cleaning keep the number of objects within bounds, and a steady
+// commit costs the same calls and no listing.
+func TestMaintain(t *testing.T) {
+	for _, version := range []int{9, 8, 6} {
+		t.Run("v"+strconv.Itoa(version), func(t *testing.T) {
+			store := trace.New(mem.New())
+			w := newWorld(t, store, version)
+			m, err := w.create(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var steady int64
+			compactions := 0
+			for n := range 70 {
+				u, apply := update(n)
+				newest, err := m.Newest(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				at := timeline.Next(w.now(), w.data.With(timeline.Instant{Requested: newest}))
+				before := store.Counts()
+				if err := m.Commit(t.Context(), at, u); err != nil {
+					t.Fatal(err)
+				}
+				calls := store.Counts().Sub(before)
+				if n == 10 {
+					steady = calls.Calls()
+				}
+				if n > 10 && calls.Calls() != steady || calls.List > 0 || calls.Calls() != calls.Put {
+					t.Errorf("commit %d: %v, want %d calls", n, calls, steady)
+				}
+				w.complete(at)
+				apply(w.files)
+				before = store.Counts()
+				if err := m.Maintain(t.Context(), w.data); err != nil {
+					t.Fatal(err)
+				}
+				if calls := store.Counts().Sub(before); calls.Put > 0 {
+					compactions++
+				} else if calls.Calls() > 0 {
+					t.Errorf("nothing to maintain after commit %d, and %v", n, calls)
+				}
+				check(t, w, m)
+				if n%9 == 0 {
+					check(t, w, open(t, w, m))
+				}
+			}
+			t.Logf("%d calls a commit, %d compactions", steady, compactions)
+			if compactions < 6 {
+				t.Errorf("%d compactions", compactions)
+			}
+			hfiles, logs := 0, 0
+			for info, err := range store.List(t.Context(), m.Base()+"/files/", "") {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if strings.HasSuffix(info.Key, ".hfile") {
+					hfiles++
+				} else if strings.Contains(info.Key, ".log.") {
+					logs++
+				}
+			}
+			if hfiles > 4 || logs > keep+2*10 {
+				t.Errorf("%d base files and %d log files of one group are left", hfiles, logs)
+			}
+			got, err := open(t, w, m).ColumnStats(t.Context(), w.valid(), []string{"n"}, []string{"p0", "p1", "p2"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(got) != 3 {
+				t.Errorf("statistics of %d files, want 3", len(got))
+			}
+		})
+	}
+}
+
+// keep is for how many delta commits superseded log files stay.
+const keep = 20
+
+// TestNotCompacted: what belongs to a data instant that is not completed yet is not compacted away.
+func TestNotCompacted(t *testing.T) {
+	w := newWorld(t, mem.New(), 9)
+	m, err := w.create(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const name = "late-0_0-0-0_2026.parquet"
+	pending := timeline.Instant{Requested: w.next(), Action: timeline.DeltaCommit, State: timeline.Inflight}
+	u := metadata.Update{Files: map[string]map[string]mdt.FileInfo{"late": {name: {Size: 5}}}, Stats: []metadata.FileStats{stats("late", name, 1, 2)}}
+	if err := m.Commit(t.Context(), pending.Requested, u); err != nil {
+		t.Fatal(err)
+	}
+	w.data = w.data.With(pending)
+	for n := range 20 {
+		u, apply := update(n)
+		at := w.next()
+		if err := m.Commit(t.Context(), at, u); err != nil {
+			t.Fatal(err)
+		}
+		w.complete(at)
+		apply(w.files)
+		if err := m.Maintain(t.Context(), w.data); err != nil {
+			t.Fatal(err)
+		}
+		check(t, w, m)
+	}
+	pending.State, pending.Completed = timeline.Completed, timeline.Next(w.now(), w.data)
+	w.data = w.data.With(pending)
+	w.files["late"] = map[string]int64{name: 5}
+	check(t, w, m)
+	if err := m.Maintain(t.Context(), w.data); err != nil {
+		t.Fatal(err)
+	}
+	check(t, w, m)
+	tl, err := m.Timeline(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.CompactedTo(tl) == "" {
+		t.Error("not compacted in the end")
+	}
+}
+
+// TestFaults breaks each write of a life in turn. Whoever goes on finds the metadata table as before or after what failed, and
+// can bring it on.
+func TestFaults(t *testing.T) {
+	for _, version := range []int{9, 6} {
+		for _, mode := range []storagetest.Mode{storagetest.FailBefore, storagetest.FailAfter, storagetest.Crash} {
+			t.Run(fmt.Sprintf("v%d/%v", version, mode), func(t *testing.T) {
+				k := int64(0)
+				for ; ; k++ {
+					disk := mem.New()
+					faulty := &storagetest.Faulty{Store: disk, Mode: mode, K: k}
+					live(t, disk, faulty, version)
+					if !faulty.Fired() {
+						break
+					}
+				}
+				if k < 100 {
+					t.Errorf("%d writes in all", k)
+				}
+			})
+		}
+	}
+}
+
+// live commits, rolls back and maintains on a store that fails once, and goes on with a fresh one.
+func live(t *testing.T, disk, faulty storage.Store, version int) {
+	t.Helper()
+	ctx := t.Context()
+	w := newWorld(t, faulty, version)
+	var m *metadata.Table
+	recovered := func(err error) {
+		t.Helper()
+		w.store = disk
+		if m, err = metadata.Open(ctx, disk, base, m.Properties(), w.now); err != nil {
+			t.Fatal(err)
+		}
+		check(t, w, m)
+	}
+	m, err := w.create(t)
+	if err != nil {
+		w.store = disk
+		if m, err = w.create(t); err != nil {
+			t.Fatalf("create again: %v", err)
+		}
+	}
+	for n := range 13 {
+		u, apply := update(n)
+		for {
+			newest, err := m.Newest(ctx)
+			if err != nil {
+				recovered(err)
+				continue
+			}
+			at := timeline.Next(w.now(), w.data.With(timeline.Instant{Requested: newest}))
+			err = m.Commit(ctx, at, u)
+			if err == nil && n != 5 {
+				w.complete(at)
+				apply(w.files)
+				break
+			}
+			if err != nil {
+				recovered(err)
+			}
+			// The data instant failed: it is rolled back, by us or the next one.
+			rollback := timeline.Next(w.now(), w.data.With(timeline.Instant{Requested: at}))
+			if err := m.Rollback(ctx, at, rollback, metadata.Update{}); err != nil {
+				recovered(err)
+				if err := m.Rollback(ctx, at, rollback, metadata.Update{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.complete(rollback)
+			if n == 5 {
+				n = 6
+			}
+		}
+		check(t, w, reader(t, w, m, disk))
+		if err := m.Maintain(ctx, w.data); err != nil {
+			recovered(err)
+			if err := m.Maintain(ctx, w.data); err != nil {
+				t.Fatal(err)
+			}
+		}
+		check(t, w, reader(t, w, m, disk))
+	}
+	if tl, err := m.Timeline(ctx); err != nil || len(tl.Pending().Instants) > 0 || m.CompactedTo(tl) == "" {
+		t.Fatalf("timeline in the end: %v, %v", tl, err)
+	}
+}
+
+// reader opens the metadata table as another process does.
+func reader(t *testing.T, w *world, m *metadata.Table, disk storage.Store) *metadata.Table {
+	t.Helper()
+	r, err := metadata.Open(context.WithoutCancel(t.Context()), disk, base, m.Properties(), w.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
