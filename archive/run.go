@@ -89,6 +89,17 @@ func metadataCompacted(ctx context.Context, s *table.Snapshot) (timeline.Time, e
 // Run archives what may leave the active timeline, under the table's lock, and returns what that was. Stopped anywhere,
 // the next Run goes on.
 func Run(ctx context.Context, t *table.Table, p Policy) (plan Plan, err error) {
+	s, err := t.Current(ctx) // to see that there is nothing to do, which is mostly so, costs no listing
+	if err != nil {
+		return plan, err
+	}
+	in, err := InputOf(ctx, s, p)
+	if err != nil {
+		return plan, err
+	}
+	if plan = MakePlan(in); len(plan.Instants) == 0 {
+		return plan, nil
+	}
 	err = t.Exclusive(ctx, func(ctx context.Context, s *table.Snapshot) error {
 		in, err := InputOf(ctx, s, p)
 		if err != nil {

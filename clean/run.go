@@ -111,12 +111,12 @@ func Run(ctx context.Context, t *table.Table, p Policy) ([]Done, error) {
 	if _, err := p.name(); err != nil {
 		return nil, err
 	}
-	tl, err := t.Timeline(ctx)
+	s, err := t.Current(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var all []Done
-	for _, in := range tl.Pending().Of(timeline.Clean).Instants {
+	for _, in := range s.Timeline().Pending().Of(timeline.Clean).Instants {
 		done, err := execute(ctx, t, in.Requested)
 		if err != nil {
 			return all, err

@@ -192,12 +192,12 @@ func mergeOnRead(t *table.Table) bool {
 // Execute runs every pending compaction, the oldest first, whoever planned it. One that a dead writer began is begun
 // anew. It returns those that were completed, also beside an error.
 func Execute(ctx context.Context, t *table.Table) ([]table.CommitInfo, error) {
-	tl, err := t.Timeline(ctx)
+	s, err := t.Current(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var done []table.CommitInfo
-	for _, in := range tl.Pending().Of(timeline.Compaction).Instants {
+	for _, in := range s.Timeline().Pending().Of(timeline.Compaction).Instants {
 		info, err := t.Compact(ctx, in.Requested)
 		if err != nil {
 			return done, err

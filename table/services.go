@@ -35,6 +35,16 @@ func (s *Snapshot) Clustering(ctx context.Context, in timeline.Instant) (bool, e
 	return p != nil, err
 }
 
+// Current returns the table as this Table knows it. While it holds the lock that is how the table is, and nothing is
+// listed; otherwise it is Snapshot.
+func (t *Table) Current(ctx context.Context) (*Snapshot, error) {
+	s, lease := t.current(), t.holds()
+	if lease == nil || s.under != lease {
+		return t.Snapshot(ctx)
+	}
+	return t.snapshot(ctx, s, "")
+}
+
 // Remove deletes data files, given relative to the base path. It is for the work of Complete, which names them in its
 // Ending too: nobody may need them any more. Files that are not there count as deleted.
 func (t *Table) Remove(ctx context.Context, files ...string) error {
