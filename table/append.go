@@ -16,6 +16,7 @@ import (
 	"github.com/lakectl/lakectl/format/logfile"
 	"github.com/lakectl/lakectl/format/parquet"
 	"github.com/lakectl/lakectl/table/fsview"
+	"github.com/lakectl/lakectl/table/metadata"
 	"github.com/lakectl/lakectl/table/record"
 )
 
@@ -69,8 +70,9 @@ func (g *group) append(ctx context.Context, c *commit, no int) error {
 		return err
 	}
 	header := map[logfile.HeaderKey]string{logfile.InstantTime: string(c.instant), logfile.Schema: c.avroFull}
+	stats := newLogStats(c.covered)
 	if n > 0 {
-		w := dataBlocks{l: l, header: header, c: c, g: g}
+		w := dataBlocks{l: l, header: header, c: c, g: g, stats: stats}
 		if w.enc, err = avro.NewEncoder(c.avroFull, c.full); err != nil {
 			return l.fail(ctx, err)
 		}
@@ -132,6 +134,9 @@ func (g *group) append(ctx context.Context, c *commit, no int) error {
 	defer c.mu.Unlock()
 	c.stats[g.partition] = append(c.stats[g.partition], stat)
 	c.files = append(c.files, fsview.File{Key: l.rel, Size: l.size})
+	if c.covered != nil {
+		c.fileStats = append(c.fileStats, metadata.FileStats{Partition: g.partition, Name: l.name.String(), Columns: stats.all()})
+	}
 	c.info.Updated += int64(n)
 	c.info.Deleted += int64(len(gone))
 	c.info.BytesWritten += l.size
@@ -145,6 +150,7 @@ type dataBlocks struct {
 	c       *commit
 	g       *group
 	enc     *avro.Encoder
+	stats   *logStats
 	content logfile.RecordsBuilder
 }
 
@@ -156,6 +162,7 @@ func (w *dataBlocks) add(data arrow.RecordBatch, idx []int32) error {
 	}
 	defer rows.Release()
 	w.l.seq = f.seq
+	w.stats.add(rows)
 	for i := range len(idx) {
 		if err := w.content.Append(func(b []byte) ([]byte, error) { return w.enc.Append(b, rows, i) }); err != nil {
 			return err

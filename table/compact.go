@@ -428,5 +428,5 @@ func (c *commit) endCompaction(ctx context.Context) (timeline.Instant, error) {
 	if err != nil {
 		return timeline.Instant{}, err
 	}
-	return c.t.finish(ctx, ending{st: c.st, in: timeline.Instant{Requested: c.instant, Action: timeline.Compaction, State: timeline.Inflight}, body: body, commit: m, added: c.files})
+	return c.t.finish(ctx, ending{st: c.st, in: timeline.Instant{Requested: c.instant, Action: timeline.Compaction, State: timeline.Inflight}, body: body, commit: m, added: c.files, stats: c.fileStats})
 }

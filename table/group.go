@@ -19,6 +19,7 @@ import (
 	"github.com/lakectl/lakectl/format/parquet"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table/fsview"
+	"github.com/lakectl/lakectl/table/metadata"
 	"github.com/lakectl/lakectl/table/record"
 )
 
@@ -449,6 +450,9 @@ func (c *commit) record(partition string, f *newFile, s action.WriteStat, sum pa
 	defer c.mu.Unlock()
 	c.stats[partition] = append(c.stats[partition], s)
 	c.files = append(c.files, fsview.File{Key: f.rel, Size: f.size})
+	if c.covered != nil {
+		c.fileStats = append(c.fileStats, metadata.FileStats{Partition: partition, Name: f.name, Columns: pick(c.covered, sum.Columns, sum.Rows)})
+	}
 	c.info.BytesWritten += f.size
 	c.info.BytesCopied += sum.Copied
 }

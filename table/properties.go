@@ -13,6 +13,7 @@ import (
 	"github.com/lakectl/lakectl/format"
 	"github.com/lakectl/lakectl/format/properties"
 	"github.com/lakectl/lakectl/storage"
+	"github.com/lakectl/lakectl/table/metadata"
 	"github.com/lakectl/lakectl/table/timeline"
 )
 
@@ -245,8 +246,8 @@ func writable(p map[string]string) error {
 	if p[propType] != "COPY_ON_WRITE" && p[propType] != "MERGE_ON_READ" {
 		return no("%s=%s; lakectl writes COPY_ON_WRITE and MERGE_ON_READ", propType, p[propType])
 	}
-	if m := p[propMDT] + p[propMDTInflight]; m != "" {
-		return no("its metadata table (%s) is not maintained by lakectl and would hide new files; drop it with Spark (hoodie.metadata.enable=false at one write) or go on writing with Spark", m)
+	if m := metadata.Unmaintained(p); len(m) > 0 {
+		return no("its metadata table has partitions that lakectl does not maintain: %s; drop them with Spark (hoodie.metadata.enable=false at one write) or go on writing with Spark", strings.Join(m, ", "))
 	}
 	if _, err := mergingOf(p); err != nil {
 		return fmt.Errorf("read-only: %w", err)

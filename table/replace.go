@@ -615,5 +615,5 @@ func (c *clustering) end(ctx context.Context) (timeline.Instant, error) {
 	if err != nil {
 		return timeline.Instant{}, err
 	}
-	return c.t.finish(ctx, ending{st: c.st, in: c.in, body: body, commit: m, added: c.files})
+	return c.t.finish(ctx, ending{st: c.st, in: c.in, body: body, commit: m, added: c.files, stats: c.fileStats})
 }

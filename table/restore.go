@@ -282,6 +282,9 @@ func (t *Table) takeBack(ctx context.Context, s *state, at timeline.Time, plan *
 			return nil, form, fmt.Errorf("delete files of %s: %w", failed.Requested, err)
 		}
 	}
+	if err := t.withdraw(ctx, failed.Requested, at, meta); err != nil {
+		return nil, form, err
+	}
 	return meta, form, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table/fsview"
+	"github.com/lakectl/lakectl/table/metadata"
 	"github.com/lakectl/lakectl/table/timeline"
 )
 
@@ -107,6 +108,8 @@ type ending struct {
 	commit  *action.CommitMetadata
 	added   []fsview.File // files that it brings, keys relative to the base path
 	removed []string      // files that it took away
+	dropped []string      // partitions that are gone
+	stats   []metadata.FileStats
 }
 
 // finish completes an instant, under the table's lock: everything it refers to is durable, and it is still ours to make.
@@ -128,6 +131,9 @@ func (t *Table) finish(ctx context.Context, e ending) (timeline.Instant, error) 
 		return none, fmt.Errorf("%w: another writer rolled back instant %s", ErrConflict, e.in.Requested)
 	} else if err != nil {
 		return none, fmt.Errorf("look for instant %s: %w", e.in.Requested, err)
+	}
+	if err := t.updateMetadata(ctx, e); err != nil {
+		return none, err
 	}
 	tl := t.current().tl
 	// The completion time is in the file's name: chosen once, so that a repeated try cannot leave two of them.

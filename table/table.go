@@ -44,6 +44,7 @@ type Options struct {
 	Compression  string        // zstd (default), snappy, gzip, uncompressed
 	RowGroupRows int           // 0 = format/parquet's default
 	Parallelism  int           // files written at once; 0 = GOMAXPROCS
+	Metadata     bool          // give a table of version 8 or later a metadata table at the next commit, if it has none
 	Memory       int64         // bytes that rows of log files may take while they are merged; 0 = 512 MiB
 	Merge        string        // latest (default), partial (late changes fill nulls) or first (stored keys stay)
 	Evolve       []string      // what batches may do to the schema: add, widen, nullable
@@ -105,6 +106,7 @@ type state struct {
 	files   map[string]fsview.File // by key, what a listing would show; nil: not listed yet
 	commits map[timeline.Time]*action.CommitMetadata
 	plans   map[timeline.Time][]byte // of pending table services
+	catalog *catalog                 // the metadata table; nil: there is none
 	under   *lock.Lease              // under which the timeline was listed; nil: under none
 }
 
@@ -205,6 +207,9 @@ func (t *Table) refresh(ctx context.Context) (*state, error) {
 			next.files = old.files
 		}
 	}
+	if err := t.openMetadata(ctx, old, next); err != nil {
+		return nil, err
+	}
 	t.publish(next)
 	return next, nil
 }
@@ -220,7 +225,11 @@ func (t *Table) listed(ctx context.Context, s *state) (*state, error) {
 	if s.files != nil {
 		return s, nil
 	}
-	files, err := listFiles(ctx, t.store, t.base)
+	list := func() (map[string]fsview.File, error) { return listFiles(ctx, t.store, t.base) }
+	if s.trusted() != nil {
+		list = func() (map[string]fsview.File, error) { return t.listMetadata(ctx, s) }
+	}
+	files, err := list()
 	if err != nil {
 		return nil, err
 	}

@@ -428,6 +428,18 @@ func TestCommitMetadata(t *testing.T) {
 }
 
 // noStrays compares the data files on the store with the write stats of the completed commits, sizes too.
+// listed checks that the metadata table, if there is one, lists what storage holds.
+func listed(t *testing.T, tb *table.Table, wanted bool) {
+	t.Helper()
+	diff, err := tb.CheckMetadata(context.Background())
+	if err != nil || len(diff) > 0 {
+		t.Fatalf("metadata table: %v, %v", err, diff)
+	}
+	if got := tb.Properties()["hoodie.table.metadata.partitions"] != ""; got != wanted {
+		t.Fatalf("a metadata table: %t, want %t", got, wanted)
+	}
+}
+
 func noStrays(t *testing.T, s storage.Store, tb *table.Table) {
 	t.Helper()
 	ctx := context.Background()
@@ -461,7 +473,7 @@ func noStrays(t *testing.T, s storage.Store, tb *table.Table) {
 			t.Fatal(err)
 		}
 		rel := strings.TrimPrefix(info.Key, tb.Base()+"/")
-		if strings.HasSuffix(rel, ".parquet") || strings.Contains(rel, ".log.") {
+		if !strings.HasPrefix(rel, ".hoodie/") && (strings.HasSuffix(rel, ".parquet") || strings.Contains(rel, ".log.")) {
 			// On version 6 a log file that was rolled back stays, as does the block that says so.
 			if _, ok := want[rel]; ok || reopened.Properties()["hoodie.table.version"] != "6" || strings.HasSuffix(rel, ".parquet") {
 				got[rel] = info.Size
@@ -515,7 +527,7 @@ func TestProperties(t *testing.T) {
 // format/proof C7 and rule 7 of the commits: a promise that we cannot keep makes the table read-only, with the reason.
 func TestReadOnlyTables(t *testing.T) {
 	for key, value := range map[string]string{
-		"hoodie.table.metadata.partitions":               "files",
+		"hoodie.table.metadata.partitions":               "record_index",
 		"hoodie.record.merge.mode":                       "CUSTOM",
 		"hoodie.compaction.payload.class":                "org.apache.hudi.common.model.HoodieJsonPayload",
 		"hoodie.populate.meta.fields":                    "false",
@@ -587,19 +599,27 @@ func TestEveryWriteOfACommitBroken(t *testing.T) {
 	changes := []row{{id: "a", part: "p", ts: 2, name: "a2"}, {id: "b", part: "p", ts: 2, del: true}, {id: "c", part: "q", ts: 2, name: "c2"}, {id: "d", part: "r", ts: 2, name: "d2"}}
 	before := map[string]string{"p/a": "1,a1", "p/b": "1,b1", "q/x": "1,x1"}
 	after := map[string]string{"p/a": "2,a2", "q/x": "1,x1", "q/c": "2,c2", "r/d": "2,d2"}
-	for _, config := range []table.Config{orders(9), orders(6), orders(9, mor), orders(6, mor), orders(9, logged("")), orders(6, logged(""))} {
-		version := fmt.Sprint(config.Version, config.Type)
+	for _, tt := range []struct {
+		config       table.Config
+		before, made bool // with a metadata table before the commit; with one from this commit on
+	}{
+		{orders(9), false, false}, {orders(6), false, false}, {orders(9, mor), false, false}, {orders(6, mor), false, false},
+		{orders(9, logged("")), false, false}, {orders(6, logged("")), false, false},
+		{orders(9), true, true}, {orders(9, mor), true, true}, {orders(8, mor), false, true},
+	} {
+		config := tt.config
+		version := fmt.Sprint(config.Version, config.Type, tt.before, tt.made)
 		for _, mode := range []storagetest.Mode{storagetest.FailBefore, storagetest.FailAfter, storagetest.Crash} {
 			broken := 0
 			for k := int64(0); ; k++ {
 				disk := mem.New()
-				tb := create(t, disk, config, table.Options{SmallFile: -1})
+				tb := create(t, disk, config, table.Options{SmallFile: -1, Metadata: tt.before})
 				mustCommit(t, tb, bloom(), row{id: "a", part: "p", ts: 1, name: "a1"}, row{id: "b", part: "p", ts: 1, name: "b1"}, row{id: "x", part: "q", ts: 1, name: "x1"})
 				if err := tb.Close(ctx); err != nil {
 					t.Fatal(err)
 				}
 				faulty := &storagetest.Faulty{Store: disk, Mode: mode, K: k}
-				writer, err := table.Open(ctx, faulty, "lake/orders", table.Options{Owner: "writer", Parallelism: 1})
+				writer, err := table.Open(ctx, faulty, "lake/orders", table.Options{Owner: "writer", Parallelism: 1, Metadata: tt.made})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -613,7 +633,7 @@ func TestEveryWriteOfACommitBroken(t *testing.T) {
 				}
 				broken++
 				// A reader first, then the next writer, once the lease has run out.
-				later := table.Options{Now: func() time.Time { return time.Now().Add(10 * time.Minute) }}
+				later := table.Options{Metadata: tt.made, Now: func() time.Time { return time.Now().Add(10 * time.Minute) }}
 				next, e := table.Open(ctx, disk, "lake/orders", later)
 				if e != nil {
 					t.Fatal(e)
@@ -633,6 +653,7 @@ func TestEveryWriteOfACommitBroken(t *testing.T) {
 					t.Fatalf("v%s %s %d: after recovery (-want +got):\n%s", version, mode, k, diff)
 				}
 				noStrays(t, disk, next)
+				listed(t, next, tt.made)
 				tl, e := next.Timeline(ctx)
 				if e != nil {
 					t.Fatal(e)

@@ -19,6 +19,7 @@ import (
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table/fsview"
 	"github.com/lakectl/lakectl/table/lock"
+	"github.com/lakectl/lakectl/table/metadata"
 	"github.com/lakectl/lakectl/table/record"
 	"github.com/lakectl/lakectl/table/schema"
 	"github.com/lakectl/lakectl/table/timeline"
@@ -73,6 +74,9 @@ func (t *Table) prepare(ctx context.Context) error {
 	}
 	if err := writable(s.props); err != nil { // an engine may have upgraded the table meanwhile
 		return fmt.Errorf("table %s: %w", t.base, err)
+	}
+	if s.catalog != nil && s.catalog.bad != nil {
+		return fmt.Errorf("table %s: read-only: %w: rebuild it (lakectl verify --rebuild-metadata)", t.base, s.catalog.bad)
 	}
 	t.sweep(ctx, s, traces)
 	m, _, err := t.schemaCommit(ctx, s, "")
@@ -201,6 +205,20 @@ func (x *Txn) Commit(ctx context.Context, extra map[string]string) (CommitInfo, 
 	if err != nil {
 		return CommitInfo{}, err
 	}
+	if t.opts.Metadata && snap.st.catalog == nil && snap.st.layout.CompletionTimes() {
+		sc, err := t.merged(snap.schema, x.batches)
+		if err != nil {
+			return CommitInfo{}, err
+		}
+		if sc.NumFields() > 0 {
+			if err := t.createMetadata(ctx, sc); err != nil {
+				return CommitInfo{}, err
+			}
+			if snap, err = t.snapshot(ctx, t.current(), ""); err != nil {
+				return CommitInfo{}, err
+			}
+		}
+	}
 	c := &commit{t: t, st: snap.st, snap: snap, extra: extra, action: timeline.Commit, mor: mergeOnRead(snap.st.props)}
 	if c.mor {
 		c.action = timeline.DeltaCommit
@@ -248,18 +266,20 @@ type commit struct {
 	ch       changes
 	groups   []*group
 
-	instant timeline.Time
-	mu      sync.Mutex
-	stats   map[string][]action.WriteStat
-	files   []fsview.File
-	markers []string
-	info    CommitInfo
+	instant   timeline.Time
+	mu        sync.Mutex
+	stats     map[string][]action.WriteStat
+	files     []fsview.File
+	covered   []string // columns that the metadata table keeps statistics of
+	fileStats []metadata.FileStats
+	markers   []string
+	info      CommitInfo
 }
 
 // plan settles, before anything is written, what goes where.
 func (c *commit) plan(ctx context.Context, batches []record.Batch, l Locator) error {
 	var err error
-	if c.schema, err = c.merged(batches); err != nil {
+	if c.schema, err = c.t.merged(c.snap.schema, batches); err != nil {
 		return err
 	}
 	if err := c.schemas(); err != nil {
@@ -271,6 +291,7 @@ func (c *commit) plan(ctx context.Context, batches []record.Batch, l Locator) er
 // schemas derives what files and commits say of the schema.
 func (c *commit) schemas() (err error) {
 	c.full = schema.WithMeta(c.schema)
+	c.covered = c.st.statColumns(c.schema)
 	name, namespace := schema.RecordName(c.snap.schema)
 	if name == "" {
 		name, namespace = recordName(c.st.props[propName])
@@ -315,8 +336,7 @@ func (c *commit) locate(ctx context.Context, batches []record.Batch, l Locator) 
 }
 
 // merged is the table's schema with what the batches add to it.
-func (c *commit) merged(batches []record.Batch) (*arrow.Schema, error) {
-	out := c.snap.schema
+func (t *Table) merged(out *arrow.Schema, batches []record.Batch) (*arrow.Schema, error) {
 	for _, b := range batches {
 		s := b.Rows.Schema()
 		if out.NumFields() == 0 {
@@ -326,9 +346,9 @@ func (c *commit) merged(batches []record.Batch) (*arrow.Schema, error) {
 		if out.Equal(s) {
 			continue
 		}
-		m, err := schema.Merge(out, s, evolution(c.t.opts.Evolve))
+		m, err := schema.Merge(out, s, evolution(t.opts.Evolve))
 		if err != nil {
-			return nil, fmt.Errorf("table %s: %w", c.t.base, err)
+			return nil, fmt.Errorf("table %s: %w", t.base, err)
 		}
 		out = m
 	}
@@ -451,6 +471,9 @@ func (c *commit) partitionMetadata(ctx context.Context, partition string) error 
 	if _, ok := c.st.files[key]; ok {
 		return nil
 	}
+	if c.st.trusted() != nil && len(c.snap.view.Partition(partition)) > 0 { // it lists data files alone
+		return nil
+	}
 	text := fmt.Sprintf("#partition metadata\n#%s\ncommitTime=%s\npartitionDepth=%d\n",
 		c.t.opts.Now().UTC().Format("Mon Jan 02 15:04:05 UTC 2006"), c.instant, filename.PartitionDepth(partition))
 	info, err := c.t.store.Put(ctx, key, []byte(text), storage.IfAbsent())
@@ -475,7 +498,7 @@ func (c *commit) complete(ctx context.Context) (timeline.Instant, error) {
 	if err != nil {
 		return timeline.Instant{}, err
 	}
-	return c.t.finish(ctx, ending{st: c.st, in: timeline.Instant{Requested: c.instant, Action: c.action, State: timeline.Inflight}, body: body, commit: m, added: c.files})
+	return c.t.finish(ctx, ending{st: c.st, in: timeline.Instant{Requested: c.instant, Action: c.action, State: timeline.Inflight}, body: body, commit: m, added: c.files, stats: c.fileStats})
 }
 
 // tidy removes what the commit no longer needs. What is left behind is harmless.

@@ -1,0 +1,521 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/lakectl/lakectl/format"
+	"github.com/lakectl/lakectl/format/action"
+	"github.com/lakectl/lakectl/format/filename"
+	"github.com/lakectl/lakectl/format/mdt"
+	"github.com/lakectl/lakectl/format/properties"
+	"github.com/lakectl/lakectl/storage"
+	"github.com/lakectl/lakectl/table/fsview"
+	"github.com/lakectl/lakectl/table/metadata"
+	"github.com/lakectl/lakectl/table/schema"
+	"github.com/lakectl/lakectl/table/timeline"
+)
+
+// catalog is the metadata table of a state: what lists the files and knows their columns. Nil where the table has none.
+type catalog struct {
+	*metadata.Table
+	bad error // why it must not be trusted
+}
+
+// openMetadata opens the metadata table that the properties name, or goes on with the one that is open. One that is
+// damaged or lags behind is not trusted: readers list the storage, and nothing is written until it is rebuilt.
+func (t *Table) openMetadata(ctx context.Context, old, next *state) error {
+	if !metadata.Enabled(next.props) {
+		return nil
+	}
+	if old != nil && old.catalog != nil && old.catalog.bad == nil && old.props[propMDT] == next.props[propMDT] {
+		next.catalog = old.catalog
+		if err := next.catalog.Refresh(ctx); err != nil {
+			return err
+		}
+	} else {
+		m, err := metadata.Open(ctx, t.store, t.base, next.props, t.opts.Now)
+		if err != nil && !errors.Is(err, format.ErrCorrupt) {
+			return err
+		}
+		next.catalog = &catalog{m, err}
+	}
+	if next.catalog.bad == nil {
+		missing, err := t.behind(ctx, next)
+		if err != nil {
+			return err
+		}
+		if missing != "" {
+			next.catalog = &catalog{next.catalog.Table, fmt.Errorf("%w: the metadata table knows nothing of instant %s", format.ErrCorrupt, missing)}
+		}
+	}
+	if err := next.catalog.bad; err != nil {
+		t.opts.Log.Warn("metadata table is not trusted: files are listed on storage", "table", t.base, "error", err)
+	}
+	return nil
+}
+
+// behind returns the first completed instant that the metadata table should know and does not. What is older than its
+// own first instant it was made from, or has archived.
+func (t *Table) behind(ctx context.Context, s *state) (timeline.Time, error) {
+	tl, err := s.catalog.Timeline(ctx)
+	if err != nil {
+		return "", err
+	}
+	known := map[timeline.Time]bool{}
+	var first timeline.Time
+	for _, in := range tl.Completed().Instants {
+		known[in.Requested] = true
+		if !strings.HasPrefix(string(in.Requested), "00000000000000") && (first == "" || in.Requested < first) {
+			first = in.Requested
+		}
+	}
+	if first == "" {
+		return "", nil
+	}
+	for _, in := range s.tl.Completed().Instants {
+		if (in.Action.Writes() || in.Action == timeline.Clean) && in.Requested > first && !known[in.Requested] {
+			return in.Requested, nil
+		}
+	}
+	return "", nil
+}
+
+// trusted returns the metadata table if there is one to be relied on.
+func (s *state) trusted() *metadata.Table {
+	if s.catalog == nil || s.catalog.bad != nil {
+		return nil
+	}
+	return s.catalog.Table
+}
+
+// listMetadata lists the data files by the metadata table.
+func (t *Table) listMetadata(ctx context.Context, s *state) (map[string]fsview.File, error) {
+	all, err := s.catalog.Files(ctx, metadata.Valid(s.tl))
+	if err != nil {
+		return nil, err
+	}
+	files := map[string]fsview.File{}
+	for partition, names := range all {
+		for name, size := range names {
+			rel := filename.Join(partition, name)
+			files[t.key(rel)] = fsview.File{Key: rel, Size: size}
+		}
+	}
+	return files, nil
+}
+
+// updateMetadata tells the metadata table what an instant did, before the instant completes.
+func (t *Table) updateMetadata(ctx context.Context, e ending) error {
+	m := t.current().trusted()
+	if m == nil {
+		return nil
+	}
+	u := metadata.Update{Files: map[string]map[string]mdt.FileInfo{}, Dropped: e.dropped}
+	put := func(rel string, f mdt.FileInfo) {
+		partition, name := filename.Split(rel)
+		if name == filename.PartitionMetadata {
+			return
+		}
+		if u.Files[partition] == nil {
+			u.Files[partition] = map[string]mdt.FileInfo{}
+		}
+		u.Files[partition][name] = f
+	}
+	for _, f := range e.added {
+		put(f.Key, mdt.FileInfo{Size: f.Size})
+	}
+	for _, rel := range e.removed {
+		put(rel, mdt.FileInfo{Deleted: true})
+	}
+	u.Stats = e.stats
+	return m.Commit(ctx, e.in.Requested, u)
+}
+
+// withdraw takes an instant that is rolled back out of the metadata table. Where it is part of a file of the metadata table
+// already, the metadata table is given up; the next commit makes a new one.
+func (t *Table) withdraw(ctx context.Context, failed, rollback timeline.Time, meta *action.RollbackMetadata) error {
+	m := t.current().trusted()
+	if m == nil {
+		return nil
+	}
+	tl, err := m.Timeline(ctx)
+	if err != nil {
+		return err
+	}
+	for _, in := range tl.Instants {
+		if (in.Action == timeline.Commit || in.Action == timeline.Compaction) && in.Requested > failed {
+			t.opts.Log.Info("metadata table is given up: it holds the instant that is rolled back", "table", t.base, "instant", failed)
+			if err := t.setProperties(ctx, map[string]string{propMDT: "", propMDTInflight: ""}); err != nil {
+				return err
+			}
+			_, err := t.refresh(ctx)
+			return err
+		}
+	}
+	u := metadata.Update{Files: map[string]map[string]mdt.FileInfo{}}
+	for partition, pm := range meta.PartitionMetadata {
+		u.Files[partition] = map[string]mdt.FileInfo{}
+		for name, size := range pm.RollbackLogFiles {
+			u.Files[partition][path.Base(name)] = mdt.FileInfo{Size: size}
+		}
+	}
+	return m.Rollback(ctx, failed, rollback, u)
+}
+
+// statColumns are the columns that statistics are kept of; nil: of none.
+func (s *state) statColumns(sc *arrow.Schema) []string {
+	m := s.trusted()
+	if m == nil {
+		return nil
+	}
+	return m.Columns(statable(sc))
+}
+
+// statable are the columns of a schema that can have statistics.
+func statable(s *arrow.Schema) []string {
+	var out []string
+	for _, f := range s.Fields() {
+		if _, _, ok := statType(f.Type); ok {
+			out = append(out, f.Name)
+		}
+	}
+	return out
+}
+
+// pick leaves the statistics of the columns that are kept. A column that a file lacks is all null there.
+func pick(columns []string, have []mdt.ColumnStats, rows int64) []mdt.ColumnStats {
+	var out []mdt.ColumnStats
+	for _, c := range columns {
+		i := slices.IndexFunc(have, func(s mdt.ColumnStats) bool { return s.Column.V == c })
+		if i >= 0 {
+			out = append(out, have[i])
+			continue
+		}
+		out = append(out, mdt.ColumnStats{Column: mdt.Some(c), Type: mdt.Null, ValueCount: mdt.Some(rows), NullCount: mdt.Some(rows),
+			TotalSize: mdt.Some[int64](0), TotalUncompressedSize: mdt.Some[int64](0)})
+	}
+	return out
+}
+
+// statType is the type under which column_stats knows a column.
+func statType(t arrow.DataType) (kind mdt.Kind, info mdt.Opt[string], ok bool) {
+	switch t := t.(type) {
+	case *arrow.BooleanType:
+		kind = mdt.Boolean
+	case *arrow.Int32Type:
+		kind = mdt.Int
+	case *arrow.Int64Type:
+		kind = mdt.Long
+	case *arrow.Float32Type:
+		kind = mdt.Float
+	case *arrow.Float64Type:
+		kind = mdt.Double
+	case *arrow.StringType:
+		kind = mdt.String
+	case *arrow.BinaryType:
+		kind = mdt.Bytes
+	case *arrow.Date32Type:
+		kind = mdt.Date
+	case *arrow.TimestampType:
+		switch {
+		case t.Unit == arrow.Microsecond && t.TimeZone != "":
+			kind = mdt.TimestampMicros
+		case t.Unit == arrow.Microsecond:
+			kind = mdt.LocalTimestampMicros
+		case t.Unit == arrow.Millisecond && t.TimeZone != "":
+			kind = mdt.TimestampMillis
+		case t.Unit == arrow.Millisecond:
+			kind = mdt.LocalTimestampMillis
+		}
+	case *arrow.Decimal128Type:
+		kind, info = mdt.Decimal, mdt.DecimalInfo(int(t.Precision), int(t.Scale))
+	}
+	return kind, info, kind != mdt.None
+}
+
+// logStats gathers the statistics of the rows of a log file.
+type logStats struct {
+	columns []string
+	stats   []mdt.ColumnStats
+	rows    int64
+}
+
+func newLogStats(columns []string) *logStats { return &logStats{columns: columns} }
+
+func (l *logStats) add(rows arrow.RecordBatch) {
+	if l.columns == nil {
+		return
+	}
+	if l.stats == nil {
+		l.stats = make([]mdt.ColumnStats, len(l.columns))
+	}
+	l.rows += rows.NumRows()
+	for i, name := range l.columns {
+		s := &l.stats[i]
+		s.Column = mdt.Some(name)
+		c := fieldIndex(rows.Schema(), name)
+		if c < 0 {
+			s.NullCount = mdt.Some(s.NullCount.V + rows.NumRows())
+			continue
+		}
+		a := rows.Column(c)
+		s.NullCount = mdt.Some(s.NullCount.V + int64(a.NullN()))
+		if a.NullN() == a.Len() {
+			continue
+		}
+		kind, info, ok := statType(a.DataType())
+		if !ok {
+			continue
+		}
+		s.Type, s.TypeInfo = kind, info
+		low, high := -1, -1
+		less := compareColumns(a, a)
+		for r := range a.Len() {
+			if a.IsNull(r) {
+				continue
+			}
+			if low < 0 || less(r, low) < 0 {
+				low = r
+			}
+			if high < 0 || less(r, high) > 0 {
+				high = r
+			}
+		}
+		for _, r := range []int{low, high} {
+			v := statValue(a, r, kind)
+			if c, ok := mdt.Compare(v, s.Min); s.Min.IsNull() || ok && c < 0 {
+				s.Min = v
+			}
+			if c, ok := mdt.Compare(v, s.Max); s.Max.IsNull() || ok && c > 0 {
+				s.Max = v
+			}
+		}
+	}
+}
+
+// all returns what was gathered; a file of deletes alone has no values.
+func (l *logStats) all() []mdt.ColumnStats {
+	out := make([]mdt.ColumnStats, len(l.columns))
+	for i, name := range l.columns {
+		if l.stats != nil {
+			out[i] = l.stats[i]
+		}
+		s := &out[i]
+		s.Column = mdt.Some(name)
+		if s.Type == mdt.None {
+			s.Type = mdt.Null
+		}
+		s.ValueCount, s.NullCount = mdt.Some(l.rows), mdt.Some(s.NullCount.V)
+		s.TotalSize, s.TotalUncompressedSize = mdt.Some[int64](0), mdt.Some[int64](0)
+	}
+	return out
+}
+
+func statValue(a arrow.Array, row int, kind mdt.Kind) mdt.Value {
+	v := mdt.Value{Kind: kind}
+	switch a := a.(type) {
+	case *array.Boolean:
+		v.Int64 = int64(bit(a.Value(row)))
+	case *array.Int32:
+		v.Int64 = int64(a.Value(row))
+	case *array.Int64:
+		v.Int64 = a.Value(row)
+	case *array.Float32:
+		v.Float64 = float64(a.Value(row))
+	case *array.Float64:
+		v.Float64 = a.Value(row)
+	case *array.String:
+		v.Bytes = []byte(a.Value(row))
+	case *array.Binary:
+		v.Bytes = slices.Clone(a.Value(row))
+	case *array.Date32:
+		v.Int64 = int64(a.Value(row))
+	case *array.Timestamp:
+		v.Int64 = int64(a.Value(row))
+	case *array.Decimal128:
+		t := a.DataType().(*arrow.Decimal128Type)
+		v.Precision, v.Scale = int(t.Precision), int(t.Scale)
+		v.Bytes = twosComplement(a.Value(row).BigInt())
+	}
+	return v
+}
+
+// createMetadata makes the metadata table from what storage holds, under the lock, before a commit that will keep it.
+func (t *Table) createMetadata(ctx context.Context, sc *arrow.Schema) error {
+	s := t.current()
+	files, err := listFiles(ctx, t.store, t.base)
+	if err != nil {
+		return err
+	}
+	done := s.tl.Committed()
+	in := metadata.Init{Table: s.props[propName], Layout: s.layout, Files: map[string]map[string]int64{}, Columns: metadata.DefaultColumns(statable(sc)),
+		Partitioned: len(fieldList(s.props[propPartition])) > 0, Now: t.opts.Now}
+	for _, f := range files {
+		partition, name := filename.Split(f.Key)
+		if name == filename.PartitionMetadata && in.Files[partition] == nil {
+			in.Files[partition] = map[string]int64{}
+		}
+		if at := instantOf(name); at != "" && done.Has(timeline.Time(at)) {
+			if in.Files[partition] == nil {
+				in.Files[partition] = map[string]int64{}
+			}
+			in.Files[partition][name] = f.Size
+		}
+	}
+	if all := s.tl.Completed().Instants; len(all) > 0 {
+		in.Newest = all[len(all)-1].Requested
+	}
+	plain := *s
+	plain.files, plain.catalog = files, nil
+	snap, err := t.snapshot(ctx, &plain, "")
+	if err != nil {
+		return err
+	}
+	in.Stats = snap.fileStats(ctx, in.Columns)
+	m, err := metadata.Create(ctx, t.store, t.base, in)
+	if err != nil {
+		return err
+	}
+	if err := t.setProperties(ctx, m.Properties()); err != nil {
+		return err
+	}
+	t.opts.Log.Info("metadata table made", "table", t.base, "partitions", strings.Join(m.Partitions(), ","), "files", len(files))
+	_, err = t.refresh(ctx)
+	return err
+}
+
+// fileStats reads the statistics of every file of the snapshot.
+func (s *Snapshot) fileStats(ctx context.Context, columns []string) iter.Seq2[metadata.FileStats, error] {
+	return func(yield func(metadata.FileStats, error) bool) {
+		for _, sl := range s.view.Latest() {
+			if sl.Base != nil {
+				f, err := s.OpenBase(ctx, sl)
+				if err != nil {
+					yield(metadata.FileStats{}, err)
+					return
+				}
+				st := metadata.FileStats{Partition: sl.Group.Partition, Name: path.Base(sl.Base.Key), Columns: pick(columns, f.ColumnStats(), f.NumRows())}
+				if !yield(st, nil) {
+					return
+				}
+			}
+			for _, l := range sl.Logs {
+				one := sl
+				one.Logs = []fsview.File{l}
+				ch, err := s.logChanges(ctx, one, schema.WithMeta(s.schema), share{})
+				if err != nil {
+					yield(metadata.FileStats{}, err)
+					return
+				}
+				gathered := newLogStats(columns)
+				if ch.Rows != nil {
+					gathered.add(ch.Rows)
+				}
+				ch.release()
+				if !yield(metadata.FileStats{Partition: sl.Group.Partition, Name: path.Base(l.Key), Columns: gathered.all()}, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// setProperties changes the table's properties under the lock, by Hudi's protocol: a backup first, which readers use while
+// the file is replaced and which keeps a second writer out (HoodieTableConfig#modify).
+func (t *Table) setProperties(ctx context.Context, set map[string]string) error {
+	key, backup := t.key(".hoodie/hoodie.properties"), t.key(".hoodie/hoodie.properties.backup")
+	p, _, err := readProperties(ctx, t.store, t.base)
+	if err != nil {
+		return err
+	}
+	if err := t.store.Delete(ctx, backup); err != nil { // left by a writer that died; the lock is ours
+		return fmt.Errorf("delete %s: %w", backup, err)
+	}
+	if _, err := t.store.Put(ctx, backup, properties.Format(p, "Properties saved on", t.opts.Now().UTC()), storage.IfAbsent()); err != nil {
+		return fmt.Errorf("back up the table's properties: %w", err)
+	}
+	p = maps.Clone(p)
+	maps.Copy(p, set)
+	p[propChecksum] = properties.Checksum(p[propDatabase], p[propName])
+	if _, err := t.store.Put(ctx, key, properties.Format(p, "Updated at", t.opts.Now().UTC()), storage.Cond{}); err != nil {
+		return fmt.Errorf("write the table's properties: %w", err)
+	}
+	if err := t.store.Delete(ctx, backup); err != nil {
+		t.opts.Log.Warn("backup of the table's properties not removed", "table", t.base, "error", err)
+	}
+	return nil
+}
+
+// RebuildMetadata makes the metadata table anew from what storage holds, in place of one that is damaged or lags behind.
+func (t *Table) RebuildMetadata(ctx context.Context) error {
+	if err := t.turn(ctx); err != nil {
+		return err
+	}
+	defer t.release()
+	if _, err := t.own(ctx); err != nil {
+		return err
+	}
+	s, err := t.refresh(ctx)
+	if err != nil {
+		return err
+	}
+	if err := writable(s.props); err != nil {
+		return fmt.Errorf("table %s: %w", t.base, err)
+	}
+	if err := t.setProperties(ctx, map[string]string{propMDT: "", propMDTInflight: ""}); err != nil {
+		return err
+	}
+	if s, err = t.refresh(ctx); err != nil {
+		return err
+	}
+	if err := t.recover(ctx, s); err != nil {
+		return err
+	}
+	snap, err := t.snapshot(ctx, t.current(), "")
+	if err != nil {
+		return err
+	}
+	return t.createMetadata(ctx, snap.schema)
+}
+
+// CheckMetadata compares the metadata table with what storage holds. No metadata table: nothing differs.
+func (t *Table) CheckMetadata(ctx context.Context) ([]metadata.Difference, error) {
+	s, err := t.refresh(ctx)
+	if err != nil || s.catalog == nil {
+		return nil, err
+	}
+	if s.catalog.bad != nil {
+		return nil, s.catalog.bad
+	}
+	files, err := s.catalog.Files(ctx, metadata.Valid(s.tl))
+	if err != nil {
+		return nil, err
+	}
+	all, err := listFiles(ctx, t.store, t.base)
+	if err != nil {
+		return nil, err
+	}
+	done := s.tl.Committed()
+	listing := map[string]map[string]int64{}
+	for _, f := range all {
+		partition, name := filename.Split(f.Key)
+		if at := instantOf(name); at == "" || !done.Has(timeline.Time(at)) {
+			continue
+		}
+		if listing[partition] == nil {
+			listing[partition] = map[string]int64{}
+		}
+		listing[partition][name] = f.Size
+	}
+	return metadata.Check(files, listing), nil
+}
