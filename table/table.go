@@ -186,7 +186,27 @@ func (t *Table) publish(s *state) {
 // refresh reads what changed since the last look: the properties and the timeline. Files are listed again only when
 // somebody else has committed.
 func (t *Table) refresh(ctx context.Context) (*state, error) {
-	old, lease := t.current(), t.holds()
+	for {
+		old := t.current()
+		next, err := t.load(ctx, old)
+		if err != nil {
+			return nil, err
+		}
+		t.mu.Lock()
+		same := t.state == old
+		if same {
+			t.state = next
+		}
+		t.mu.Unlock()
+		if same {
+			return next, nil
+		}
+		// A commit completed after the timeline was listed: the next one must not begin from what was before it.
+	}
+}
+
+func (t *Table) load(ctx context.Context, old *state) (*state, error) {
+	lease := t.holds()
 	props, version, err := readProperties(ctx, t.store, t.base)
 	if err != nil {
 		return nil, err
@@ -210,7 +230,6 @@ func (t *Table) refresh(ctx context.Context) (*state, error) {
 	if err := t.openMetadata(ctx, old, next); err != nil {
 		return nil, err
 	}
-	t.publish(next)
 	return next, nil
 }
 
