@@ -350,6 +350,14 @@ func statValue(a arrow.Array, row int, kind mdt.Kind) mdt.Value {
 	return v
 }
 
+// wantsMetadata reports whether the next commit is to make the metadata table.
+func (t *Table) wantsMetadata(s *state) bool {
+	if s.catalog != nil || !s.layout.CompletionTimes() {
+		return false
+	}
+	return t.opts.Metadata == "always" || t.opts.Metadata == "new" && len(s.tl.Completed().Instants) == 0
+}
+
 // createMetadata makes the metadata table from what storage holds, under the lock, before a commit that will keep it.
 func (t *Table) createMetadata(ctx context.Context, sc *arrow.Schema) error {
 	s := t.current()

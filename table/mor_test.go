@@ -44,7 +44,7 @@ func TestMergeOnReadAgainstAModel(t *testing.T) {
 			t.Run(fmt.Sprintf("v%d/%s", version, name), func(t *testing.T) {
 				rnd := rand.New(rand.NewPCG(7, uint64(version)))
 				disk := mem.New()
-				tb := create(t, disk, orders(version, mor), table.Options{RowGroupRows: 50, TargetSize: 8 << 10, SmallFile: 3 << 10, Memory: 10 << 10, Metadata: version == 9})
+				tb := create(t, disk, orders(version, mor), table.Options{RowGroupRows: 50, TargetSize: 8 << 10, SmallFile: 3 << 10, Memory: 10 << 10, Metadata: metadataIf(version == 9)})
 				l := locator()
 				model := map[string]row{} // deleted rows too, while a log holds the delete
 				var pending timeline.Instant

@@ -156,7 +156,6 @@ func (t *Table) finish(ctx context.Context, e ending) (timeline.Instant, error) 
 		return none, err
 	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	next := *t.state
 	next.tl = next.tl.With(done)
 	if next.files != nil {
@@ -172,5 +171,11 @@ func (t *Table) finish(ctx context.Context, e ending) (timeline.Instant, error) 
 		next.commits[e.in.Requested] = e.commit
 	}
 	t.state = &next
+	t.mu.Unlock()
+	if m := next.trusted(); m != nil {
+		if err := m.Maintain(context.WithoutCancel(ctx), next.tl); err != nil { // the next one goes on with it
+			t.opts.Log.Warn("metadata table not maintained", "table", t.base, "error", err)
+		}
+	}
 	return done, nil
 }

@@ -44,7 +44,7 @@ type Options struct {
 	Compression  string        // zstd (default), snappy, gzip, uncompressed
 	RowGroupRows int           // 0 = format/parquet's default
 	Parallelism  int           // files written at once; 0 = GOMAXPROCS
-	Metadata     bool          // give a table of version 8 or later a metadata table at the next commit, if it has none
+	Metadata     string        // give tables of version 8 and later a metadata table at the next commit: new (those without a commit), always; "": none
 	Memory       int64         // bytes that rows of log files may take while they are merged; 0 = 512 MiB
 	Merge        string        // latest (default), partial (late changes fill nulls) or first (stored keys stay)
 	Evolve       []string      // what batches may do to the schema: add, widen, nullable

@@ -205,7 +205,7 @@ func (x *Txn) Commit(ctx context.Context, extra map[string]string) (CommitInfo, 
 	if err != nil {
 		return CommitInfo{}, err
 	}
-	if t.opts.Metadata && snap.st.catalog == nil && snap.st.layout.CompletionTimes() {
+	if t.wantsMetadata(snap.st) {
 		sc, err := t.merged(snap.schema, x.batches)
 		if err != nil {
 			return CommitInfo{}, err

@@ -273,68 +273,74 @@ func (w *world) read(ctx context.Context, p *process, rnd *rand.Rand, stop <-cha
 	if err != nil {
 		return err
 	}
+	last, idle := 0, 0
 	for {
-		if err := w.look(ctx, tb, rnd); err != nil {
+		step, err := w.look(ctx, tb, rnd)
+		if err != nil {
 			return err
+		}
+		if idle++; step != last {
+			last, idle = step, 0
 		}
 		select {
 		case <-stop:
-			return w.look(ctx, tb, rnd)
-		case <-time.After(time.Duration(1+rnd.IntN(600)) * time.Millisecond):
+			_, err := w.look(ctx, tb, rnd)
+			return err
+		case <-time.After(time.Duration(1+rnd.IntN(300*(1+idle*idle))) * time.Millisecond):
 		}
 	}
 }
 
-func (w *world) look(ctx context.Context, tb *table.Table, rnd *rand.Rand) error {
+func (w *world) look(ctx context.Context, tb *table.Table, rnd *rand.Rand) (step int, err error) {
 	s, err := tb.Snapshot(ctx)
 	if err != nil {
-		return err
+		return step, err
 	}
 	step, newest, err := stepOf(ctx, tb, s.Timeline(), 0)
 	if err != nil {
-		return err
+		return step, err
 	}
 	want := w.states[step]
 	got, err := scan(ctx, s, table.ScanOptions{})
 	if err != nil {
-		return fmt.Errorf("snapshot after step %d: %w", step, err)
+		return step, fmt.Errorf("snapshot after step %d: %w", step, err)
 	}
 	if diff := cmp.Diff(want.rows(), got); diff != "" {
-		return fmt.Errorf("snapshot after step %d (-want +got):\n%s", step, diff)
+		return step, fmt.Errorf("snapshot after step %d (-want +got):\n%s", step, diff)
 	}
 	w.seen++
 	if step < 2 {
-		return nil
+		return step, nil
 	}
 	back := 1 + rnd.IntN(min(step-1, 4))
 	earlier, at, err := stepOf(ctx, tb, s.Timeline(), back)
 	if err != nil || earlier == 0 {
-		return err
+		return step, err
 	}
 	old, err := tb.SnapshotAt(ctx, at.Requested)
 	if err != nil {
-		return err
+		return step, err
 	}
 	if got, err = scan(ctx, old, table.ScanOptions{}); err != nil {
-		return fmt.Errorf("as of step %d: %w", earlier, err)
+		return step, fmt.Errorf("as of step %d: %w", earlier, err)
 	}
 	if diff := cmp.Diff(w.states[earlier].rows(), got); diff != "" {
-		return fmt.Errorf("as of step %d, instant %s (-want +got):\n%s", earlier, at.Requested, diff)
+		return step, fmt.Errorf("as of step %d, instant %s (-want +got):\n%s", earlier, at.Requested, diff)
 	}
 	inc, err := tb.Incremental(ctx, at.Completed, newest.Completed)
 	if err != nil {
-		return err
+		return step, err
 	}
 	if got, err = scan(ctx, inc, table.ScanOptions{}); err != nil {
-		return fmt.Errorf("incremental from step %d to %d: %w", earlier, step, err)
+		return step, fmt.Errorf("incremental from step %d to %d: %w", earlier, step, err)
 	}
 	for id, r := range want {
 		if r.step > earlier && !r.deleted && got[id] != fmt.Sprintf("%d,%s", r.ts, r.name) {
-			return fmt.Errorf("incremental from step %d to %d: key %s is %q, want %d,%s", earlier, step, id, got[id], r.ts, r.name)
+			return step, fmt.Errorf("incremental from step %d to %d: key %s is %q, want %d,%s", earlier, step, id, got[id], r.ts, r.name)
 		}
 	}
 	w.seen++
-	return nil
+	return step, nil
 }
 
 // settle finishes what the last process left, and then the table holds what it must and nothing else.
@@ -365,6 +371,9 @@ func (w *world) settle(ctx context.Context) error {
 	}
 	if diff := cmp.Diff(w.states[w.steps].rows(), got); diff != "" {
 		return fmt.Errorf("in the end (-want +got):\n%s", diff)
+	}
+	if diff, err := tb.CheckMetadata(ctx); err != nil || len(diff) > 0 {
+		return fmt.Errorf("metadata table: %v, %w", diff, err)
 	}
 	return errors.Join(w.strays(ctx, tb), tb.Close(ctx))
 }
@@ -465,7 +474,7 @@ func TestLives(t *testing.T) {
 			w := &world{t: t, seed: seed, disk: mem.New(), rnd: rnd, states: map[int]state{0: {}}, steps: 4 + rnd.IntN(10),
 				gate:    &gate{rnd: rand.New(rand.NewPCG(seed, 2)), faults: []float64{0, 0.01, 0.03}[rnd.IntN(3)]},
 				config:  table.Config{Version: []int{9, 8, 6}[rnd.IntN(3)], Type: []string{"cow", "mor"}[rnd.IntN(2)]},
-				options: table.Options{Compression: "snappy", RowGroupRows: 5, TargetSize: 4 << 10, SmallFile: []int64{-1, 6 << 10}[rnd.IntN(2)], Parallelism: 2},
+				options: table.Options{Metadata: []string{"", "always"}[rnd.IntN(2)], Compression: "snappy", RowGroupRows: 5, TargetSize: 4 << 10, SmallFile: []int64{-1, 6 << 10}[rnd.IntN(2)], Parallelism: 2},
 			}
 			w.locator = func() table.Locator { return index.NewBloom(index.BloomOptions{Parallelism: 2}) }
 			if rnd.IntN(2) == 0 {
