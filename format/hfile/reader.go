@@ -352,8 +352,9 @@ func gunzip(b []byte, n int, off int64) ([]byte, error) {
 	if n/1032 > len(b) {
 		return nil, corrupt(off, "%d bytes cannot unpack to %d", len(b), n)
 	}
-	z, err := gzip.NewReader(bytes.NewReader(b))
-	if err != nil {
+	z := gzipReaders.Get().(*gzip.Reader)
+	defer gzipReaders.Put(z)
+	if err := z.Reset(bytes.NewReader(b)); err != nil {
 		return nil, corrupt(off, "block is not gzip: %v", err)
 	}
 	out := make([]byte, n+1)

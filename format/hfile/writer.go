@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/klauspost/compress/gzip"
 )
@@ -30,12 +31,18 @@ type Options struct {
 	CreateTimeMillis int64
 }
 
+// Packing and unpacking take large tables, and a metadata table's files are many and small.
+var (
+	gzipWriters = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
+	gzipReaders = sync.Pool{New: func() any { return new(gzip.Reader) }}
+)
+
 // Writer writes one HFile. It writes what both of Hudi's readers, its own and HBase's, are known to accept: keys in full in
 // the index, one index level, CRC-32C checksums.
 type Writer struct {
 	w    io.Writer
 	o    Options
-	gz   *gzip.Writer
+	gz   *gzip.Writer // from gzipWriters until Close
 	err  error
 	off  int64
 	prev map[string]int64 // offset of the last block by magic
@@ -62,7 +69,7 @@ func NewWriter(w io.Writer, o Options) *Writer {
 	hw := &Writer{w: w, o: o, prev: make(map[string]int64)}
 	switch o.Compression {
 	case GZIP:
-		hw.gz = gzip.NewWriter(nil)
+		hw.gz = gzipWriters.Get().(*gzip.Writer)
 	case NONE:
 	default:
 		hw.err = fmt.Errorf("hfile: cannot write compression codec %d", o.Compression)
@@ -208,6 +215,10 @@ func (w *Writer) Close() error {
 		return err
 	}
 	w.err = w.finish()
+	if w.gz != nil {
+		gzipWriters.Put(w.gz)
+		w.gz = nil
+	}
 	return w.err
 }
 
