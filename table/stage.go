@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -114,7 +115,12 @@ func concat(batches []record.Batch, s *arrow.Schema) (record.Batch, error) {
 			}
 			at += n
 		}
-		cols[c], err = join(pieces)
+		if slices.Equal(pieces, keys) { // the record key column is joined already
+			k.Retain()
+			cols[c] = k
+		} else {
+			cols[c], err = join(pieces)
+		}
 		for _, a := range pieces {
 			a.Release()
 		}
@@ -161,18 +167,15 @@ func fieldIndex(s *arrow.Schema, name string) int {
 // change is dropped, whatever it carries, unless late ones fill gaps: then it gives the winner what no newer one carried.
 func collapse(b record.Batch, by ordering, m merging) (changes, error) {
 	n := b.NumRows()
-	type id struct{ partition, key string }
-	last := make(map[id]int32, n)
+	seenAs := seen(b)
 	winner := make([]int32, 0, n) // in order of first arrival, so that output is deterministic
 	order := comparer(b.Rows, b.Rows, by)
 	keeps := anyKept(b)
 	beaten := map[int32][]int32{}
 	var stale int64
 	for i := range n {
-		k := id{b.Partitions.Value(i), b.Keys.Value(i)}
-		s, seen := last[k]
-		if !seen {
-			last[k] = int32(len(winner))
+		s, again := seenAs(i, int32(len(winner)))
+		if !again {
 			winner = append(winner, int32(i))
 			continue
 		}
@@ -204,6 +207,36 @@ func collapse(b record.Batch, by ordering, m merging) (changes, error) {
 		ch.all, ch.beaten = b, beaten
 	}
 	return ch, err
+}
+
+// seen returns a function that says as what number the key of row i was first asked for, or notes down the number given.
+func seen(b record.Batch) func(i int, no int32) (int32, bool) {
+	n := b.NumRows()
+	one := true // as the log files of a slice are: then the partition need not be hashed
+	for i := 1; i < n && one; i++ {
+		one = b.Partitions.Value(i) == b.Partitions.Value(0)
+	}
+	if one {
+		last := make(map[string]int32, n)
+		return func(i int, no int32) (int32, bool) {
+			k := b.Keys.Value(i)
+			s, ok := last[k]
+			if !ok {
+				last[k] = no
+			}
+			return s, ok
+		}
+	}
+	type id struct{ partition, key string }
+	last := make(map[id]int32, n)
+	return func(i int, no int32) (int32, bool) {
+		k := id{b.Partitions.Value(i), b.Keys.Value(i)}
+		s, ok := last[k]
+		if !ok {
+			last[k] = no
+		}
+		return s, ok
+	}
 }
 
 func anyKept(b record.Batch) bool {
@@ -316,7 +349,7 @@ func take(b record.Batch, idx []int32) (record.Batch, error) {
 		return out, err
 	}
 	out.Keys, out.Partitions = k.(*array.String), p.(*array.String)
-	if out.Rows, err = takeRows(b.Rows, idx); err != nil {
+	if out.Rows, err = takeRows(b.Rows, idx, taken{b.Keys, k}); err != nil {
 		return out, err
 	}
 	out.Ops = make([]record.Op, len(idx))
@@ -340,9 +373,18 @@ func take(b record.Batch, idx []int32) (record.Batch, error) {
 	return out, nil
 }
 
-func takeRows(rows arrow.RecordBatch, idx []int32) (arrow.RecordBatch, error) {
+// taken is an array and what was gathered of it.
+type taken struct{ from, to arrow.Array }
+
+// takeRows gathers rows. Columns that are among done are not gathered again.
+func takeRows(rows arrow.RecordBatch, idx []int32, done ...taken) (arrow.RecordBatch, error) {
 	cols := make([]arrow.Array, rows.NumCols())
 	for c := range cols {
+		if i := slices.IndexFunc(done, func(t taken) bool { return t.from == rows.Column(c) }); i >= 0 {
+			cols[c] = done[i].to
+			cols[c].Retain()
+			continue
+		}
 		a, err := takeArray(rows.Column(c), idx)
 		if err != nil {
 			return nil, fmt.Errorf("column %s: %w", rows.ColumnName(c), err)
@@ -354,13 +396,4 @@ func takeRows(rows arrow.RecordBatch, idx []int32) (arrow.RecordBatch, error) {
 		a.Release()
 	}
 	return out, nil
-}
-
-func takeArray(a arrow.Array, idx []int32) (arrow.Array, error) {
-	data := array.NewData(arrow.PrimitiveTypes.Int32, len(idx),
-		[]*memory.Buffer{nil, memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(idx))}, nil, 0, 0)
-	defer data.Release()
-	at := array.NewInt32Data(data)
-	defer at.Release()
-	return compute.TakeArrayOpts(context.Background(), a, at, compute.TakeOptions{BoundsCheck: false})
 }
