@@ -138,6 +138,26 @@ func concat(batches []record.Batch, s *arrow.Schema) (record.Batch, error) {
 	return out, nil
 }
 
+// keepAbsent lets rows keep the columns that their batch has not: those of another stream, which no message of the batch
+// carried yet. all is the batches joined.
+func keepAbsent(all *record.Batch, batches []record.Batch) {
+	for c, f := range all.Rows.Schema().Fields() {
+		at := 0
+		for _, b := range batches {
+			n := b.NumRows()
+			if fieldIndex(b.Rows.Schema(), f.Name) < 0 {
+				if all.Keep[c] == nil {
+					all.Keep[c] = make([]byte, (all.NumRows()+7)/8)
+				}
+				for i := at; i < at+n; i++ {
+					all.Keep[c][i>>3] |= 1 << (i & 7)
+				}
+			}
+			at += n
+		}
+	}
+}
+
 // column returns the batch's column of that name in the field's type; the caller releases it.
 func column(b arrow.RecordBatch, f arrow.Field, n int) (arrow.Array, error) {
 	i := fieldIndex(b.Schema(), f.Name)

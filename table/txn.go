@@ -321,6 +321,9 @@ func (c *commit) locate(ctx context.Context, batches []record.Batch, l Locator) 
 		return err
 	}
 	defer all.Release()
+	if c.t.opts.Merge == "partial" {
+		keepAbsent(&all, batches)
+	}
 	if c.ch, err = collapse(m.prepare(all), by, m); err != nil {
 		return err
 	}
