@@ -108,7 +108,7 @@ func TestRun(t *testing.T) {
 func testRun(t *testing.T, version int, kind string, by []string) {
 	ctx := t.Context()
 	disk := mem.New()
-	tb := tabletest.Create(t, disk, kind, version, many)
+	tb := tabletest.Create(t, disk, kind, version, table.Options{SmallFile: -1, Metadata: map[bool]string{true: "new"}[by != nil]})
 	fill(t, tb)
 	old := snapshot(t, tb)
 	rows := dump(t, old)
@@ -178,6 +178,16 @@ func testRun(t *testing.T, version int, kind string, by []string) {
 		t.Errorf("after another commit: %d rows, %v", len(got), got)
 	}
 	tabletest.Clean(t, disk, tb)
+	listed(t, tb)
+}
+
+// listed fails where the metadata table, if there is one, does not hold what storage does.
+func listed(t testing.TB, tb *table.Table) {
+	t.Helper()
+	wrong, err := tb.CheckMetadata(context.Background())
+	if err != nil || len(wrong) > 0 {
+		t.Errorf("metadata table: %v, %v", wrong, err)
+	}
 }
 
 // checkOrder fails unless the rows of each file that was clustered ascend by ts and id.
@@ -343,6 +353,45 @@ func TestBesideCommits(t *testing.T) {
 	}
 }
 
+// Clusterings run while commits to other partitions come: none is lost, and snapshots see whole tables.
+func TestBesideOtherPartitions(t *testing.T) {
+	ctx := t.Context()
+	tb := tabletest.Create(t, mem.New(), "mor", 9, many)
+	fill(t, tb)
+	want := tabletest.Contents(t, tb)
+	ended := make(chan error)
+	go func() {
+		var err error
+		for _, by := range []string{"ts", "id", "name", "ts"} {
+			var done []table.CommitInfo
+			if done, err = cluster.Run(context.Background(), tb, cluster.Policy{Partitions: []string{"p"}, SortBy: []string{by}}); err != nil || len(done) != 1 {
+				err = errors.Join(err, fmt.Errorf("sorted by %s: %v", by, done))
+				break
+			}
+		}
+		ended <- err
+	}()
+	for i := range 6 {
+		tabletest.MustCommit(t, tb, row{ID: "k001", Part: "q", TS: int64(100 + i), Name: "x"})
+		want["q/k001"] = fmt.Sprintf("%d,x", 100+i)
+		if diff := gocmp.Diff(want, tabletest.Contents(t, tb)); diff != "" {
+			t.Errorf("beside a clustering (-want +got):\n%s", diff)
+		}
+	}
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if diff := gocmp.Diff(want, tabletest.Contents(t, tb)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if n := files(t, tb)["p"]; n != 1 {
+		t.Errorf("%d file groups", n)
+	}
+	if _, err := tb.Cluster(ctx, "20200101000000000", table.ClusterOptions{}); !errors.Is(err, table.ErrInvalid) {
+		t.Errorf("a clustering that is not planned: %v", err)
+	}
+}
+
 // Every write of planning and executing, broken in each way: readers see the same rows, and running again ends clustered.
 func TestEveryWriteBroken(t *testing.T) {
 	ctx := t.Context()
@@ -352,7 +401,7 @@ func TestEveryWriteBroken(t *testing.T) {
 				broken := 0
 				for k := int64(0); ; k++ {
 					disk := mem.New()
-					tb := tabletest.Create(t, disk, kind, version, many)
+					tb := tabletest.Create(t, disk, kind, version, table.Options{SmallFile: -1, Metadata: map[string]string{"mor": "new"}[kind]})
 					fill(t, tb)
 					want := tabletest.Contents(t, tb)
 					if err := tb.Close(ctx); err != nil {
@@ -395,6 +444,7 @@ func TestEveryWriteBroken(t *testing.T) {
 					_ = next.Close(ctx)
 					tabletest.MustCommit(t, next, row{ID: "last", Part: "r", TS: 50}) // takes the lock, which sweeps traces
 					tabletest.Clean(t, disk, next)
+					listed(t, next)
 					if t.Failed() {
 						t.Fatal(what)
 					}
@@ -407,16 +457,16 @@ func TestEveryWriteBroken(t *testing.T) {
 	}
 }
 
-// load opens a golden table in memory, without its metadata table, which lakectl would have to maintain.
+// load opens a golden table in memory, without the files that are skipped; a metadata table without files is none.
 func load(t *testing.T, name string, skip func(key string) bool) (*table.Table, map[string][]byte) {
 	t.Helper()
 	s := mem.New()
 	all := golden.Files(t, name)
 	for key, b := range all {
-		if strings.HasPrefix(key, ".hoodie/metadata/") || skip(key) {
+		if skip(key) {
 			continue
 		}
-		if key == ".hoodie/hoodie.properties" {
+		if key == ".hoodie/hoodie.properties" && skip(".hoodie/metadata/.hoodie/hoodie.properties") {
 			lines := slices.DeleteFunc(strings.Split(string(b), "\n"), func(l string) bool { return strings.HasPrefix(l, "hoodie.table.metadata.partitions=") })
 			b = []byte(strings.Join(lines, "\n"))
 		}
@@ -440,7 +490,7 @@ var pendingPlans = map[string]string{
 func TestPlansAsHudiDoes(t *testing.T) {
 	for name, file := range pendingPlans {
 		t.Run(name, func(t *testing.T) {
-			tb, all := load(t, name, func(key string) bool { return key == file })
+			tb, all := load(t, name, func(key string) bool { return key == file || strings.HasPrefix(key, ".hoodie/metadata/") })
 			want, err := action.DecodeRequestedReplaceMetadata(all[file])
 			if err != nil {
 				t.Fatal(err)
@@ -459,22 +509,26 @@ func TestPlansAsHudiDoes(t *testing.T) {
 
 // Hudi planned it, lakectl executes it: rows and their commit times stay.
 func TestExecutesHudisPlan(t *testing.T) {
+	ctx := t.Context()
 	for name := range pendingPlans {
-		t.Run(name, func(t *testing.T) {
-			tb, _ := load(t, name, func(string) bool { return false })
-			before := dump(t, snapshot(t, tb))
-			n := files(t, tb)
-			done, err := cluster.Execute(t.Context(), tb, table.ClusterOptions{})
-			if err != nil || len(done) != 1 {
-				t.Fatalf("execute: %v, %v", done, err)
-			}
-			if diff := gocmp.Diff(before, dump(t, snapshot(t, tb))); diff != "" || len(before) == 0 {
-				t.Errorf("rows (-before +after):\n%s", diff)
-			}
-			if after := files(t, tb); len(after) != len(n) || after["p0"] != 1 || n["p0"] < 2 {
-				t.Errorf("%v files before, %v after", n, after)
-			}
-		})
+		for _, without := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/without metadata table %t", name, without), func(t *testing.T) {
+				tb, _ := load(t, name, func(key string) bool { return without && strings.HasPrefix(key, ".hoodie/metadata/") })
+				before := dump(t, snapshot(t, tb))
+				n := files(t, tb)
+				done, err := cluster.Execute(ctx, tb, table.ClusterOptions{})
+				if err != nil || len(done) != 1 {
+					t.Fatalf("execute: %v, %v", done, err)
+				}
+				if diff := gocmp.Diff(before, dump(t, snapshot(t, tb))); diff != "" || len(before) == 0 {
+					t.Errorf("rows (-before +after):\n%s", diff)
+				}
+				if after := files(t, tb); len(after) != len(n) || after["p0"] != 1 || n["p0"] < 2 {
+					t.Errorf("%v files before, %v after", n, after)
+				}
+				listed(t, tb)
+			})
+		}
 	}
 }
 

@@ -49,7 +49,7 @@ func TestOverwrite(t *testing.T) {
 		for name, locators := range map[string][2]table.Locator{"bloom": {bloom(), nil}, "bucket": {bucket(), bucket()}} {
 			t.Run(fmt.Sprintf("v%d%s/%s", config.Version, config.Type, name), func(t *testing.T) {
 				disk := mem.New()
-				tb := create(t, disk, config, table.Options{})
+				tb := create(t, disk, config, table.Options{Metadata: map[string]string{"bloom": "new"}[name]})
 				before := replaceable(t, tb, locators[0])
 				tl, err := tb.Timeline(ctx)
 				if err != nil {
@@ -88,6 +88,9 @@ func TestOverwrite(t *testing.T) {
 					t.Errorf("after another commit (-want +got):\n%s", diff)
 				}
 				noStrays(t, disk, tb)
+				if wrong, err := tb.CheckMetadata(ctx); err != nil || len(wrong) > 0 {
+					t.Errorf("metadata table: %v, %v", wrong, err)
+				}
 			})
 		}
 	}
