@@ -148,11 +148,15 @@ func hasRecords(s fsview.FileSlice) bool {
 // emptyLogSize is more than the log file has that initialises a file group, in bytes, and less than any with a schema.
 const emptyLogSize = 200
 
-// compactionTime is later than everything on both timelines; in version 6 it is that of the newest delta commit with a suffix
-// (HoodieTableMetadataUtil#createCompactionTimestamp). The data table's next instant must be later still: see Newest.
+// compactionTime is later than everything on the metadata table's timeline; in version 6 it is that of the newest delta commit
+// with a suffix (HoodieTableMetadataUtil#createCompactionTimestamp). Where it can be, it is a time that the data table has
+// used up, so that no later instant of that can have it too.
 func (t *Table) compactionTime(s *state, data *timeline.Timeline) timeline.Time {
 	if t.layout.CompletionTimes() {
-		return timeline.Next(t.now(), timeline.New(slices.Concat(s.tl.Instants, data.Instants)...))
+		if used := data.Newest(); used > s.tl.Newest() {
+			return used
+		}
+		return timeline.Next(t.now(), s.tl)
 	}
 	newest := timeline.Time("")
 	for _, i := range s.tl.Completed().Of(timeline.DeltaCommit).Instants {
