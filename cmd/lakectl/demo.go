@@ -137,7 +137,7 @@ func (a *app) demo(ctx context.Context, dir string) error {
 		if err != nil {
 			return err
 		}
-		if d.DuckDBSQL, err = duckdbView(ctx, at, tab, t.Name); err != nil {
+		if d.DuckDBSQL, err = duckdbView(ctx, at, tab, t.Name, "snapshot"); err != nil {
 			return err
 		}
 		a.say("   %-10s %d messages in %d commits: %d inserted, %d updated, %d deleted; %d rows before, %d now\n              in %s\n",
