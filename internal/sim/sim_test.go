@@ -19,6 +19,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lakectl/lakectl/archive"
+	"github.com/lakectl/lakectl/clean"
+	"github.com/lakectl/lakectl/cluster"
 	"github.com/lakectl/lakectl/compaction"
 	"github.com/lakectl/lakectl/format/filename"
 	"github.com/lakectl/lakectl/index"
@@ -64,7 +67,8 @@ type world struct {
 
 	states map[int]state // after the commit of a step, were it to succeed
 	steps  int           // that the writer has to do
-	seen   int           // checks that readers made
+	bucket bool
+	did    map[string]int // what services did, readers checked, and how often processes died
 	failed error
 }
 
@@ -156,7 +160,7 @@ func (w *world) open(ctx context.Context, p *process) (*table.Table, error) {
 	o.Lease = 10 * time.Second
 	o.NewID = func() string {
 		n++
-		return fmt.Sprintf("%s-%06d-%s", "00000000-0000-4000-8000"[:13], n, p.name)
+		return fmt.Sprintf("%s-%06d-%s", "a1b2c3d4-0000", n, p.name)
 	}
 	return table.Open(ctx, gated{w.disk, w.gate, p}, "lake/t", o)
 }
@@ -242,10 +246,30 @@ func (w *world) serve(ctx context.Context, tb *table.Table, stop <-chan struct{}
 		select {
 		case <-stop:
 			return nil
-		case <-time.After(time.Duration(1+w.rnd.IntN(300)) * time.Millisecond):
+		case <-time.After(time.Duration(1+w.rnd.IntN(80)) * time.Millisecond):
 		}
-		if _, err := compaction.Run(ctx, tb, compaction.Policy{MaxDeltaCommits: 1 + w.rnd.IntN(4)}); err != nil && !errors.Is(err, table.ErrConflict) {
-			return fmt.Errorf("compaction: %w", err)
+		var err error
+		what := w.rnd.IntN(8)
+		switch {
+		case what == 0:
+			var done []clean.Done
+			done, err = clean.Run(ctx, tb, clean.Policy{KeepCommits: 6})
+			w.did["cleans"] += len(done)
+		case what == 1:
+			var plan archive.Plan
+			plan, err = archive.Run(ctx, tb, archive.Policy{KeepMin: 7, KeepMax: 8})
+			w.did["instants archived"] += len(plan.Instants)
+		case what == 2 && !w.bucket: // whose file groups are its buckets
+			var done []table.CommitInfo
+			done, err = cluster.Run(ctx, tb, cluster.Policy{MaxGroup: 4 << 20, TargetSize: 1 << 20})
+			w.did["clusterings"] += len(done)
+		case w.config.Type == "mor":
+			var done []table.CommitInfo
+			done, err = compaction.Run(ctx, tb, compaction.Policy{MaxDeltaCommits: 1 + w.rnd.IntN(4)})
+			w.did["compactions"] += len(done)
+		}
+		if err != nil && !errors.Is(err, table.ErrConflict) {
+			return fmt.Errorf("service %d: %w", what, err)
 		}
 	}
 }
@@ -257,11 +281,7 @@ func (w *world) life(ctx context.Context, p *process) error {
 		return err
 	}
 	stop, served := make(chan struct{}), make(chan error, 1)
-	if w.config.Type == "mor" {
-		go func() { served <- w.serve(ctx, tb, stop) }()
-	} else {
-		served <- nil
-	}
+	go func() { served <- w.serve(ctx, tb, stop) }()
 	err = w.write(ctx, p, tb)
 	close(stop)
 	return errors.Join(err, <-served, tb.Close(ctx))
@@ -276,6 +296,14 @@ func (w *world) read(ctx context.Context, p *process, rnd *rand.Rand, stop <-cha
 	last, idle := 0, 0
 	for {
 		step, err := w.look(ctx, tb, rnd)
+		if errors.Is(err, storage.ErrNotFound) || errors.Is(err, table.ErrCleaned) {
+			// A reader that is slower than the retention of old files must look again.
+			now, _, e := w.newest(ctx, tb)
+			if e != nil || now-step < 3 {
+				return errors.Join(err, e)
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -284,11 +312,23 @@ func (w *world) read(ctx context.Context, p *process, rnd *rand.Rand, stop <-cha
 		}
 		select {
 		case <-stop:
-			_, err := w.look(ctx, tb, rnd)
-			return err
+			for range 2 {
+				if _, err := w.look(ctx, tb, rnd); err != nil {
+					return err
+				}
+			}
+			return nil
 		case <-time.After(time.Duration(1+rnd.IntN(300*(1+idle*idle))) * time.Millisecond):
 		}
 	}
+}
+
+func (w *world) newest(ctx context.Context, tb *table.Table) (int, timeline.Instant, error) {
+	tl, err := tb.Timeline(ctx)
+	if err != nil {
+		return 0, timeline.Instant{}, err
+	}
+	return stepOf(ctx, tb, tl, 0)
 }
 
 func (w *world) look(ctx context.Context, tb *table.Table, rnd *rand.Rand) (step int, err error) {
@@ -308,7 +348,7 @@ func (w *world) look(ctx context.Context, tb *table.Table, rnd *rand.Rand) (step
 	if diff := cmp.Diff(want.rows(), got); diff != "" {
 		return step, fmt.Errorf("snapshot after step %d (-want +got):\n%s", step, diff)
 	}
-	w.seen++
+	w.did["checks"]++
 	if step < 2 {
 		return step, nil
 	}
@@ -339,7 +379,7 @@ func (w *world) look(ctx context.Context, tb *table.Table, rnd *rand.Rand) (step
 			return step, fmt.Errorf("incremental from step %d to %d: key %s is %q, want %d,%s", earlier, step, id, got[id], r.ts, r.name)
 		}
 	}
-	w.seen++
+	w.did["checks"]++
 	return step, nil
 }
 
@@ -356,10 +396,14 @@ func (w *world) settle(ctx context.Context) error {
 	if err := x.Abort(ctx); err != nil {
 		return err
 	}
-	if w.config.Type == "mor" {
-		if _, err := compaction.Execute(ctx, tb); err != nil {
-			return err
-		}
+	if _, err := compaction.Execute(ctx, tb); err != nil {
+		return err
+	}
+	if _, err := cluster.Execute(ctx, tb, table.ClusterOptions{}); err != nil {
+		return err
+	}
+	if _, err := clean.Run(ctx, tb, clean.Policy{KeepCommits: 6}); err != nil {
+		return err
 	}
 	s, err := tb.Snapshot(ctx)
 	if err != nil {
@@ -436,6 +480,7 @@ func (w *world) run() {
 				break
 			}
 			p.die()
+			w.did["deaths"]++
 			time.Sleep(time.Duration(w.rnd.IntN(15)) * time.Second) // the next may come before the lease is over
 		}
 		close(stop)
@@ -467,21 +512,20 @@ func TestLives(t *testing.T) {
 	if testing.Short() {
 		n = min(n, 20)
 	}
-	checks := 0
+	did := map[string]int{}
 	for seed := *first; seed < *first+uint64(n); seed++ {
 		synctest.Test(t, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 1))
-			w := &world{t: t, seed: seed, disk: mem.New(), rnd: rnd, states: map[int]state{0: {}}, steps: 4 + rnd.IntN(10),
-				gate:    &gate{rnd: rand.New(rand.NewPCG(seed, 2)), faults: []float64{0, 0.01, 0.03}[rnd.IntN(3)]},
+			w := &world{t: t, seed: seed, disk: mem.New(), rnd: rnd, states: map[int]state{0: {}}, did: did, steps: 8 + rnd.IntN(25),
+				gate:    &gate{rnd: rand.New(rand.NewPCG(seed, 2)), faults: []float64{0, 0.003, 0.01}[rnd.IntN(3)]},
 				config:  table.Config{Version: []int{9, 8, 6}[rnd.IntN(3)], Type: []string{"cow", "mor"}[rnd.IntN(2)]},
-				options: table.Options{Metadata: []string{"", "always"}[rnd.IntN(2)], Compression: "snappy", RowGroupRows: 5, TargetSize: 4 << 10, SmallFile: []int64{-1, 6 << 10}[rnd.IntN(2)], Parallelism: 2},
+				options: table.Options{Metadata: []string{"", "always"}[rnd.IntN(2)], Compression: "snappy", RowGroupRows: 5, TargetSize: 1 << 20, SmallFile: []int64{-1, 1 << 20}[rnd.IntN(2)], Parallelism: 2},
 			}
 			w.locator = func() table.Locator { return index.NewBloom(index.BloomOptions{Parallelism: 2}) }
-			if rnd.IntN(2) == 0 {
+			if w.bucket = rnd.IntN(2) == 0; w.bucket {
 				w.locator = func() table.Locator { return index.NewBucket(2, []string{"id"}, index.BucketOptions{}) }
 			}
 			w.run()
-			checks += w.seen
 			if w.failed != nil {
 				trace := w.gate.trace
 				t.Fatalf("seed %d (v%d %s): %v\nthe last calls:\n%s", seed, w.config.Version, w.config.Type, w.failed, strings.Join(trace[max(0, len(trace)-40):], "\n"))
@@ -491,8 +535,10 @@ func TestLives(t *testing.T) {
 			return
 		}
 	}
-	t.Logf("%d lives, %d checks", n, checks)
-	if checks < 3*n {
-		t.Errorf("%d checks in %d lives: readers saw nothing", checks, n)
+	t.Logf("%d lives: %v", n, did)
+	for _, what := range []string{"checks", "deaths", "cleans", "instants archived", "clusterings", "compactions"} {
+		if did[what] < n/4 {
+			t.Errorf("%s: %d in %d lives: nothing was tested", what, did[what], n)
+		}
 	}
 }
