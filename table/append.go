@@ -5,6 +5,7 @@ import (
 	"math/big"
 	"path"
 	"slices"
+	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -72,7 +73,11 @@ func (g *group) append(ctx context.Context, c *commit, no int) error {
 	header := map[logfile.HeaderKey]string{logfile.InstantTime: string(c.instant), logfile.Schema: c.avroFull}
 	stats := newLogStats(c.covered)
 	if n > 0 {
-		w := dataBlocks{l: l, header: header, c: c, g: g, stats: stats}
+		w := dataBlocks{l: l, header: header, c: c, g: g, stats: stats, content: contents.Get().(*logfile.RecordsBuilder)}
+		defer func() {
+			w.content.Reset()
+			contents.Put(w.content)
+		}()
 		if w.enc, err = avro.NewEncoder(c.avroFull, c.full); err != nil {
 			return l.fail(ctx, err)
 		}
@@ -151,8 +156,14 @@ type dataBlocks struct {
 	g       *group
 	enc     *avro.Encoder
 	stats   *logStats
-	content logfile.RecordsBuilder
+	content *logfile.RecordsBuilder
 }
+
+// Memory of blocks being made: a commit writes a small log file for each of many groups.
+var (
+	contents   = sync.Pool{New: func() any { return new(logfile.RecordsBuilder) }}
+	blockBytes = sync.Pool{New: func() any { return new([]byte) }}
+)
 
 func (w *dataBlocks) add(data arrow.RecordBatch, idx []int32) error {
 	f := newFile{partition: w.g.partition, name: w.g.fileID, no: w.l.no, seq: w.l.seq} // log records name the file group
@@ -459,9 +470,11 @@ func (c *commit) newLog(ctx context.Context, g *group, no int) (*newLog, error) 
 }
 
 func (l *newLog) write(b logfile.Block) error {
-	out := b.Append(nil)
-	l.size += int64(len(out))
-	_, err := l.buf.Write(out)
+	p := blockBytes.Get().(*[]byte)
+	defer blockBytes.Put(p)
+	*p = b.Append((*p)[:0])
+	l.size += int64(len(*p))
+	_, err := l.buf.Write(*p)
 	return err
 }
 

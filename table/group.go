@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -420,11 +421,25 @@ func (c *commit) open(ctx context.Context, f *newFile, kind string) error {
 	if err != nil {
 		return fmt.Errorf("create %s: %w", f.rel, err)
 	}
-	f.up, f.buf = up, bufio.NewWriterSize(up, 1<<20)
+	f.up, f.buf = up, buffers.Get().(*bufio.Writer)
+	f.buf.Reset(up)
 	return nil
 }
 
+// buffers are those of files being written. A commit may open a file for each of many groups to write a little into it.
+var buffers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 1<<20) }}
+
+// done gives the buffer back.
+func (f *newFile) done() {
+	if f.buf != nil {
+		f.buf.Reset(nil)
+		buffers.Put(f.buf)
+		f.buf = nil
+	}
+}
+
 func (f *newFile) fail(ctx context.Context, err error) error {
+	f.done()
 	return errors.Join(fmt.Errorf("write %s: %w", f.rel, err), f.up.Abort(context.WithoutCancel(ctx)))
 }
 
@@ -432,6 +447,7 @@ func (f *newFile) commit(ctx context.Context, sum parquet.Summary) error {
 	if err := f.buf.Flush(); err != nil {
 		return f.fail(ctx, err)
 	}
+	f.done()
 	info, err := f.up.Commit(ctx)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", f.rel, err)

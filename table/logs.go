@@ -73,14 +73,21 @@ func (s *Snapshot) blocks(ctx context.Context, logs []fsview.File) ([]logBlock, 
 	return out, nil
 }
 
-func (b *logBlock) read() error {
-	raw := make([]byte, b.Size)
-	if _, err := b.file.ReadAt(raw, b.Offset); err != nil && err != io.EOF {
-		return err
+// read reads the content of the block. It stands in buf if there is room, and buf is given back, grown if need be.
+func (b *logBlock) read(buf []byte) ([]byte, error) {
+	if int64(cap(buf)) < b.Size {
+		buf = make([]byte, b.Size)
+	}
+	raw := buf[:b.Size]
+	if n, err := b.file.ReadAt(raw, b.Offset); n < len(raw) {
+		if err == nil || err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return buf, err
 	}
 	whole, _, err := logfile.Decode(raw)
 	b.Content = whole.Content
-	return err
+	return buf, err
 }
 
 // share is a part of the record keys: those whose hash leaves no in the division by of. The zero share is all of them.
@@ -124,8 +131,14 @@ func (s *Snapshot) logChanges(ctx context.Context, sl fsview.FileSlice, want *ar
 	if err != nil {
 		return changes{}, err
 	}
+	var buf []byte
 	for _, b := range blocks {
-		err := b.read()
+		var err error
+		if b.Type == logfile.AvroData { // its values are copied, those of other blocks may stay where they are
+			buf, err = b.read(buf)
+		} else {
+			_, err = b.read(nil)
+		}
 		if err == nil {
 			err = l.add(b)
 		}
