@@ -44,13 +44,8 @@ commit in flight is finished, or abandoned after shutdown_timeout, and nothing i
 			if err != nil {
 				return err
 			}
-			for _, name := range only {
-				if !slices.ContainsFunc(f.Tables, func(t config.Table) bool { return t.Name == name }) {
-					return usage("--table: %s has no table %q", path, name)
-				}
-			}
-			if len(only) > 0 {
-				f.Tables = slices.DeleteFunc(f.Tables, func(t config.Table) bool { return !slices.Contains(only, t.Name) })
+			if err := keepTables(f, path, only); err != nil {
+				return err
 			}
 			j := &ingestion{file: f, log: a.log, untilCaughtUp: untilCaughtUp}
 			return j.run(c.Context())
@@ -60,6 +55,19 @@ commit in flight is finished, or abandoned after shutdown_timeout, and nothing i
 	c.Flags().StringSliceVar(&only, "table", nil, "only this table; may be repeated")
 	c.Flags().BoolVar(&untilCaughtUp, "until-caught-up", false, "end when every partition has reached the end that it had at the start")
 	return c
+}
+
+// keepTables leaves of a file the tables that are named; without names all stay.
+func keepTables(f *config.File, path string, only []string) error {
+	for _, name := range only {
+		if !slices.ContainsFunc(f.Tables, func(t config.Table) bool { return t.Name == name }) {
+			return usage("--table: %s has no table %q", path, name)
+		}
+	}
+	if len(only) > 0 {
+		f.Tables = slices.DeleteFunc(f.Tables, func(t config.Table) bool { return !slices.Contains(only, t.Name) })
+	}
+	return nil
 }
 
 // ingestion is one run of every table of a file.
@@ -157,6 +165,8 @@ func (j *ingestion) table(ctx context.Context, c config.Table, brokers map[strin
 
 	m.ready(c.Name)
 	last := calls.Counts()
+	keep := newKeeper(t, c, log, m)
+	defer keep.start(ctx)(&err)
 	return ingest.Run(ctx, ingest.Config{
 		Table: t, Locator: locator, Source: src, Decoder: dec,
 		Interval: time.Duration(c.Commit.Interval), MaxBytes: int64(c.Commit.MaxBytes), MaxRecords: c.Commit.MaxRecords,
@@ -174,6 +184,8 @@ func (j *ingestion) table(ctx context.Context, c config.Table, brokers map[strin
 				if j.committed != nil {
 					j.committed(c.Name, done)
 				}
+				keep.committed(ctx)
+				last = calls.Counts()
 			},
 		},
 	})

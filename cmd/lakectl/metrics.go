@@ -25,6 +25,7 @@ type metrics struct {
 	messages, bytes, rejected, pending, newest   *prometheus.GaugeVec
 	commits, inserted, updated, deleted, dropped *prometheus.CounterVec
 	written, copied, calls                       *prometheus.CounterVec
+	services, serviceErrors, serviceSeconds      *prometheus.CounterVec
 	seconds                                      *prometheus.HistogramVec
 
 	mu     sync.Mutex
@@ -69,6 +70,9 @@ func newMetrics(tables []config.Table) *metrics {
 	m.written = counter("written_bytes_total", "Bytes of base files written.")
 	m.copied = counter("copied_bytes_total", "Bytes of them that were taken over undecoded.")
 	m.calls = counter("store_calls_total", "Calls of the store.", "call")
+	m.services = counter("services_total", "Table services run that found something to do.", "service")
+	m.serviceErrors = counter("service_errors_total", "Table services that failed; they are tried again after the next commit.", "service")
+	m.serviceSeconds = counter("service_seconds_total", "Time spent in table services.", "service")
 	m.seconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: "lakectl", Name: "commit_seconds", Help: "Duration of commits.", Buckets: prometheus.ExponentialBuckets(0.01, 2, 14),
 	}, []string{"table"})
@@ -119,6 +123,17 @@ func (m *metrics) commit(table string, c ingest.Committed, spent trace.Counts) {
 	defer m.mu.Unlock()
 	s := m.status[table]
 	s.Committed, s.LastInstant, s.LastCommit = c.Offsets, string(c.Info.Instant.Requested), time.Now().UTC()
+}
+
+// service counts one run of a table service.
+func (m *metrics) service(table, service string, did bool, elapsed time.Duration, err error) {
+	m.serviceSeconds.WithLabelValues(table, service).Add(elapsed.Seconds())
+	if did {
+		m.services.WithLabelValues(table, service).Inc()
+	}
+	if err != nil {
+		m.serviceErrors.WithLabelValues(table, service).Inc()
+	}
 }
 
 func (m *metrics) handler() http.Handler {

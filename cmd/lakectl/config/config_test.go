@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding"
 	"encoding/json"
 	"errors"
 	"os"
@@ -83,7 +84,11 @@ func TestProblems(t *testing.T) {
 		{"sync", "    ordering:", "    sync: [hive]\n    ordering:", "tables[0].sync: catalog sync is not supported"},
 		{"catalogs", "storage:", "catalogs: {hive: {type: hms}}\nstorage:", "catalogs: catalogs are not supported"},
 		{"avro", "debezium-json", "debezium-avro", "tables[0].from.format: debezium-avro is not supported"},
-		{"services", "    ordering:", "    services: {clean: {keep_commits: 10}}\n    ordering:", "services.clean: cleaning is not supported"},
+		{"compaction of cow", "    ordering:", "    services: {compaction: {mode: inline}}\n    ordering:", "services.compaction: only a table of type mor"},
+		{"compaction mode", "    ordering:", "    type: mor\n    services: {compaction: {mode: later}}\n    ordering:", `services.compaction.mode: "later" is not known`},
+		{"range", "    ordering:", "    services: {archive: {keep: 30..20}}\n    ordering:", `services.archive.keep: "30..20" is not a range`},
+		{"archived before cleaned", "    ordering:", "    services: {clean: {keep_commits: 20}, archive: {keep: 20..30}}\n    ordering:", "services.archive.keep: 20..30 would archive commits that clean.keep_commits (20)"},
+		{"nothing kept", "    ordering:", "    services: {clean: {keep_commits: -1}}\n    ordering:", "services.clean.keep_commits: must be at least 1"},
 		{"metadata table", "    ordering:", "    services: {metadata_table: true}\n    ordering:", "services.metadata_table: the metadata table is not supported"},
 		{"source name", "source: shop", "source: shpo", `there is no source "shpo"; did you mean "shop"?`},
 		{"twice", "memory: 2GiB", "memory: 2GiB\nmemory: 1GiB", "memory"},
@@ -186,6 +191,9 @@ func schemaKeys(path string, s map[string]any, out *[]string) {
 }
 
 func typeKeys(path string, t reflect.Type, out *[]string) {
+	if reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+		return // one value
+	}
 	switch t.Kind() {
 	case reflect.Pointer:
 		typeKeys(path, t.Elem(), out)

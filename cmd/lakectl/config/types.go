@@ -146,20 +146,23 @@ type Services struct {
 	MetadataTable bool       `yaml:"metadata_table" json:"metadata_table"`
 }
 
-// Compaction of merge-on-read log files.
+// Compaction of merge-on-read log files. Copy-on-write tables have none.
 type Compaction struct {
-	Mode            string `yaml:"mode" json:"mode,omitempty"`
+	Mode            string `yaml:"mode" json:"mode,omitempty"` // inline, background or off
 	MaxDeltaCommits int    `yaml:"max_delta_commits" json:"max_delta_commits,omitempty"`
+	TargetIO        Size   `yaml:"target_io" json:"target_io,omitempty"`
 }
 
 // Clean says how many commits' file slices stay.
 type Clean struct {
-	KeepCommits int `yaml:"keep_commits" json:"keep_commits,omitempty"`
+	Mode        string `yaml:"mode" json:"mode,omitempty"` // inline or off
+	KeepCommits int    `yaml:"keep_commits" json:"keep_commits,omitempty"`
 }
 
-// Archive says how many instants stay on the active timeline, as MIN..MAX.
+// Archive says how many commits stay on the active timeline, as MIN..MAX.
 type Archive struct {
-	Keep string `yaml:"keep" json:"keep,omitempty"`
+	Mode string `yaml:"mode" json:"mode,omitempty"` // inline or off
+	Keep Range  `yaml:"keep" json:"keep,omitzero"`
 }
 
 // Bootstrap names the history that is loaded before the stream.

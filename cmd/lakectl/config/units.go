@@ -96,3 +96,23 @@ func (s Secret) String() string {
 
 // GoString hides the value from %#v.
 func (s Secret) GoString() string { return strconv.Quote(s.String()) }
+
+// Range is a number to come down to and one to come down from, written MIN..MAX.
+type Range struct{ Min, Max int }
+
+// UnmarshalText parses a range of numbers greater than 0, the second not less than the first.
+func (r *Range) UnmarshalText(text []byte) error {
+	low, high, ok := strings.Cut(strings.TrimSpace(string(text)), "..")
+	from, err := strconv.Atoi(strings.TrimSpace(low))
+	to, err2 := strconv.Atoi(strings.TrimSpace(high))
+	if !ok || err != nil || err2 != nil || from < 1 || to < from {
+		return fmt.Errorf("%q is not a range: write two numbers such as 20..30", text)
+	}
+	r.Min, r.Max = from, to
+	return nil
+}
+
+// MarshalText writes MIN..MAX.
+func (r Range) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+func (r Range) String() string { return fmt.Sprintf("%d..%d", r.Min, r.Max) }

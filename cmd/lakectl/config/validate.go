@@ -82,7 +82,27 @@ func (f *File) setDefaults() {
 		def(&t.Files.TargetSize, 120<<20)
 		def(&t.Files.SmallFile, 100<<20)
 		def(&t.Files.Compression, "zstd")
+		t.Services.setDefaults(t.Type == "mor")
 	}
+}
+
+func (s *Services) setDefaults(mergeOnRead bool) {
+	if mergeOnRead {
+		def(&s.Compaction.Mode, "inline")
+		def(&s.Compaction.MaxDeltaCommits, 5)
+		def(&s.Compaction.TargetIO, 500<<30)
+	}
+	def(&s.Clean.Mode, "inline")
+	def(&s.Clean.KeepCommits, 10)
+	def(&s.Archive.Mode, "inline")
+	def(&s.Archive.Keep, Range{max(20, s.Clean.KeepCommits+10), max(30, s.Clean.KeepCommits+20)})
+}
+
+// DefaultServices are the table services of a table that no file configures.
+func DefaultServices() Services {
+	var s Services
+	s.setDefaults(true)
+	return s
 }
 
 // at finds the position of the path, or of the nearest thing around it that the file does set.
@@ -282,14 +302,32 @@ func (d *decoder) checkTable(p string, t Table, f *File) {
 		d.badf(p+".commit.max_bytes", "%s is more than memory (%s)", t.Commit.MaxBytes, f.Memory)
 	}
 	d.oneOf(p+".files.compression", t.Files.Compression, []string{"zstd", "snappy", "gzip", "uncompressed"}, nil)
-	d.later(p+".services.compaction", "compaction is")
-	d.later(p+".services.clean", "cleaning is")
-	d.later(p+".services.archive", "archiving is")
+	d.checkServices(p+".services", t)
 	if t.Services.MetadataTable {
 		d.badf(p+".services.metadata_table", "the metadata table is not supported by this version of lakectl yet; write false")
 	}
 	d.later(p+".sync", "catalog sync is")
 	d.later(p+".bootstrap", "bootstrap is")
+}
+
+func (d *decoder) checkServices(p string, t Table) {
+	s := t.Services
+	if t.Type == "mor" {
+		d.oneOf(p+".compaction.mode", s.Compaction.Mode, []string{"inline", "background", "off"}, nil)
+	} else if d.has(p + ".compaction") {
+		d.badf(p+".compaction", "only a table of type mor has log files to compact")
+	}
+	if s.Compaction.MaxDeltaCommits < 0 {
+		d.badf(p+".compaction.max_delta_commits", "must be at least 1")
+	}
+	d.oneOf(p+".clean.mode", s.Clean.Mode, []string{"inline", "off"}, nil)
+	if s.Clean.KeepCommits < 1 {
+		d.badf(p+".clean.keep_commits", "must be at least 1; to clean nothing, write {mode: off}")
+	}
+	d.oneOf(p+".archive.mode", s.Archive.Mode, []string{"inline", "off"}, nil)
+	if s.Clean.Mode != "off" && s.Archive.Mode != "off" && s.Archive.Keep.Min <= s.Clean.KeepCommits {
+		d.badf(p+".archive.keep", "%s would archive commits that clean.keep_commits (%d) keeps readable; begin with a greater number", s.Archive.Keep, s.Clean.KeepCommits)
+	}
 }
 
 // Decoder returns what the table's messages are and become, as far as the configuration says it.
