@@ -38,8 +38,11 @@ type Input struct {
 
 	// HasMetadata says that the table has a metadata table; MetadataCompacted is the instant of the newest completed
 	// compaction of that, "" for none. Nothing leaves that the metadata table has not compacted.
+	// MetadataNewer are the instants whose delta commit there is not in it: one that was requested before that compaction
+	// may have been completed after it.
 	HasMetadata       bool
 	MetadataCompacted timeline.Time
+	MetadataNewer     []timeline.Time
 
 	// KeepFrom is a requested time from which on nothing leaves; "" for none. For a metadata table it is KeepForMetadata.
 	KeepFrom timeline.Time
@@ -184,6 +187,10 @@ func (p *plan) holdForMetadata() {
 		return
 	}
 	p.serviceLimit = min(p.serviceLimit, p.MetadataCompacted)
+	for _, at := range p.MetadataNewer {
+		p.hold(at, why)
+		p.serviceLimit = min(p.serviceLimit, at)
+	}
 	if !p.Layout.CompletionTimes() {
 		p.hold(p.MetadataCompacted, why)
 		return

@@ -62,28 +62,35 @@ func InputOf(ctx context.Context, s *table.Snapshot, p Policy) (Input, error) {
 	if s.Properties()["hoodie.table.metadata.partitions"] != "" {
 		in.HasMetadata = true
 		var err error
-		if in.MetadataCompacted, err = metadataCompacted(ctx, s); err != nil {
+		if in.MetadataCompacted, in.MetadataNewer, err = metadataCompacted(ctx, s); err != nil {
 			return in, err
 		}
 	}
 	return in, nil
 }
 
-// metadataCompacted is the newest compaction of the metadata table, "" for none.
-func metadataCompacted(ctx context.Context, s *table.Snapshot) (timeline.Time, error) {
+// metadataCompacted is the newest compaction of the metadata table, "" for none, and which of its delta commits are not
+// in it.
+func metadataCompacted(ctx context.Context, s *table.Snapshot) (at timeline.Time, newer []timeline.Time, err error) {
 	t, err := table.Open(ctx, s.Store(), path.Join(s.Base(), ".hoodie/metadata"), table.Options{})
 	if errors.Is(err, table.ErrNoTable) {
-		return "", nil
+		return "", nil, nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("metadata table: %w", err)
+		return "", nil, fmt.Errorf("metadata table: %w", err)
 	}
 	tl, err := t.Timeline(ctx)
 	if err != nil {
-		return "", fmt.Errorf("metadata table: %w", err)
+		return "", nil, fmt.Errorf("metadata table: %w", err)
 	}
 	last, _ := tl.Completed().Of(timeline.Commit).Last()
-	return last.Requested, nil
+	for _, i := range tl.Completed().Of(timeline.DeltaCommit).Instants {
+		made := strings.HasPrefix(string(i.Requested), "00000000000000") // a partition of its own, from files
+		if i.Completed > last.Requested && !made {
+			newer = append(newer, i.Requested)
+		}
+	}
+	return last.Requested, newer, nil
 }
 
 // Run archives what may leave the active timeline, under the table's lock, and returns what that was. Stopped anywhere,
