@@ -38,7 +38,7 @@ func TestRestore(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/v%d/%d", kind, version, saveAt), func(t *testing.T) {
 					ctx := t.Context()
 					disk := mem.New()
-					tb := tabletest.Create(t, disk, kind, version, table.Options{})
+					tb := tabletest.Create(t, disk, kind, version, table.Options{Metadata: map[int]string{9: "new"}[version]})
 					var saved timeline.Instant
 					var want map[string]string
 					for n := range 12 {
@@ -92,7 +92,7 @@ func TestRestore(t *testing.T) {
 
 func TestList(t *testing.T) {
 	ctx := t.Context()
-	tb := tabletest.Create(t, mem.New(), "cow", 9, table.Options{})
+	tb := tabletest.Create(t, mem.New(), "cow", 9, table.Options{Metadata: "new"})
 	if _, _, err := savepoint.Create(ctx, tb, "", "me", "x"); !errors.Is(err, savepoint.ErrRefused) {
 		t.Errorf("savepoint of an empty table: %v", err)
 	}
@@ -125,7 +125,7 @@ func TestEveryWriteOfARestoreBroken(t *testing.T) {
 			broken := 0
 			for k := int64(0); ; k++ {
 				disk := mem.New()
-				tb := tabletest.Create(t, disk, "mor", version, table.Options{})
+				tb := tabletest.Create(t, disk, "mor", version, table.Options{Metadata: "new"})
 				step(t, tb, 0)
 				saved := step(t, tb, 1)
 				if _, _, err := savepoint.Create(ctx, tb, saved.Requested, "me", ""); err != nil {
@@ -136,7 +136,7 @@ func TestEveryWriteOfARestoreBroken(t *testing.T) {
 				step(t, tb, 3)
 				_ = tb.Close(ctx)
 				faulty := &storagetest.Faulty{Store: disk, Mode: mode, K: k}
-				tb, err := table.Open(ctx, faulty, tabletest.Base, table.Options{})
+				tb, err := table.Open(ctx, faulty, tabletest.Base, table.Options{Metadata: "new"})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -29,7 +29,7 @@ func TestRollbackOfTheNewestCommit(t *testing.T) {
 		for _, version := range []int{9, 8, 6} {
 			t.Run(fmt.Sprintf("%s/v%d", kind, version), func(t *testing.T) {
 				disk := mem.New()
-				tb := tabletest.Create(t, disk, kind, version, table.Options{})
+				tb := tabletest.Create(t, disk, kind, version, table.Options{Metadata: map[int]string{9: "new"}[version]})
 				var made []timeline.Instant
 				states := []map[string]string{{}}
 				for n := range 4 {
@@ -70,7 +70,7 @@ func TestRollbackOfACompaction(t *testing.T) {
 	for _, version := range []int{9, 6} {
 		t.Run(fmt.Sprintf("v%d", version), func(t *testing.T) {
 			disk := mem.New()
-			tb := tabletest.Create(t, disk, "mor", version, table.Options{})
+			tb := tabletest.Create(t, disk, "mor", version, table.Options{Metadata: "new"})
 			for n := range 3 {
 				tabletest.MustCommit(t, tb, some(int64(n))...)
 			}
@@ -126,7 +126,7 @@ func TestRollbackOfACompaction(t *testing.T) {
 // What was cleaned cannot be gone back to.
 func TestRollbackAfterCleaning(t *testing.T) {
 	ctx := t.Context()
-	tb := tabletest.Create(t, mem.New(), "cow", 9, table.Options{})
+	tb := tabletest.Create(t, mem.New(), "cow", 9, table.Options{Metadata: "new"})
 	tabletest.MustCommit(t, tb, some(1)...)
 	last := tabletest.MustCommit(t, tb, some(2)...)
 	want := tabletest.Contents(t, tb)
@@ -145,7 +145,7 @@ func TestRollbackAfterCleaning(t *testing.T) {
 func TestRollbackOfADeadCommit(t *testing.T) {
 	ctx := t.Context()
 	disk := mem.New()
-	tb := tabletest.Create(t, disk, "cow", 9, table.Options{})
+	tb := tabletest.Create(t, disk, "cow", 9, table.Options{Metadata: "new"})
 	tabletest.MustCommit(t, tb, some(1)...)
 	want := tabletest.Contents(t, tb)
 	_ = tb.Close(ctx)
@@ -186,7 +186,7 @@ func TestEveryWriteOfARollbackBroken(t *testing.T) {
 				broken := 0
 				for k := int64(0); ; k++ {
 					disk := mem.New()
-					tb := tabletest.Create(t, disk, "mor", version, table.Options{})
+					tb := tabletest.Create(t, disk, "mor", version, table.Options{Metadata: "new"})
 					tabletest.MustCommit(t, tb, some(1)...)
 					before := tabletest.Contents(t, tb)
 					at := tabletest.MustCommit(t, tb, some(2)...).Requested
@@ -200,7 +200,7 @@ func TestEveryWriteOfARollbackBroken(t *testing.T) {
 					}
 					_ = tb.Close(ctx)
 					faulty := &storagetest.Faulty{Store: disk, Mode: mode, K: k}
-					tb, err := table.Open(ctx, faulty, tabletest.Base, table.Options{})
+					tb, err := table.Open(ctx, faulty, tabletest.Base, table.Options{Metadata: "new"})
 					if err != nil {
 						t.Fatal(err)
 					}
