@@ -30,6 +30,9 @@ func (c Counts) Calls() int64 {
 	return c.Get + c.ReadAt + c.Head + c.Put + c.Create + c.List + c.Delete
 }
 
+// Add returns the calls of both.
+func (c Counts) Add(o Counts) Counts { return c.Sub(Counts{}.Sub(o)) }
+
 // Sub returns what c counts beyond o.
 func (c Counts) Sub(o Counts) Counts {
 	return Counts{
