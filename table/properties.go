@@ -137,6 +137,8 @@ func (c Config) properties() (map[string]string, error) {
 			p[propPayload] = payloadDefault
 			if c.Type == "mor" { // the one on which Hudi 0.15 and 1.x agree for late data in logs
 				p[propPayload] = payloadEventTime
+				// Hudi 0.15's compaction procedure looks here alone; without it, a late row in a log would win
+				p["hoodie.payload.ordering.field"] = c.Ordering[0]
 			}
 			p[propPrecombine] = c.Ordering[0]
 		}
