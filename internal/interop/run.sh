@@ -2,7 +2,7 @@
 # The interop suite: a real KRaft broker as source, local disk and S3 (versitygw) as stores, and after every step of
 # a table's life Spark with Hudi 1.2 and 0.15, Trino, hudi-rs, DuckDB and lakectl read must return exactly the
 # expected rows; Spark writes into our tables and lakectl goes on; kill -9 at random moments.
-# run.sh [--only conformance,golden,9:s3,6:local,9:local,6:s3,kills] [--rows N] [--kills N] [--seed N] [--keep]
+# run.sh [--only PART,...] [--rows N] [--kills N] [--seed N] [--keep]; the parts: --help
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 dir=${LAKECTL_INTEROP_DIR:-$HOME/.cache/lakectl-interop}

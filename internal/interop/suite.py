@@ -1,298 +1,13 @@
 """The interop suite; see run.sh. One line per check on stdout, a summary at the end; exit 1 when a check failed."""
-import argparse, glob, io, json, os, random, re, shutil, signal, subprocess, sys, tarfile, tempfile, threading, time, traceback
-import pyarrow as pa, pyarrow.parquet as pq
-import readers, services, shop
+import argparse, glob, json, os, random, shutil, signal, subprocess, sys, tarfile, tempfile, threading, time
+import pyarrow as pa
+import mor, readers, services, shop
+from cell import OWNED, Cell, Lakectl, Report, committed_files, stray_files, timeline
 
 ROOT = os.path.dirname(os.path.dirname(services.HERE))
-OWNED = 5  # lakectl's exit code while another writer's lease lasts
 START = time.time()
-
-
-class Report:
-    def __init__(self):
-        self.passed = self.failed = 0
-
-    def check(self, name, f):
-        """f returns None, or what is wrong; an exception is a failure of this check alone."""
-        t = time.time()
-        try:
-            wrong = f()
-        except Exception as e:
-            wrong = "".join(traceback.format_exception_only(e)).strip()
-            if not isinstance(e, (RuntimeError, subprocess.TimeoutExpired)):
-                traceback.print_exc()
-        if wrong:
-            self.failed += 1
-        else:
-            self.passed += 1
-        print(f"{'FAIL' if wrong else 'ok  '} {name} ({time.time() - t:.1f} s)" + (f"\n     {str(wrong)[:3000]}" if wrong else ""), flush=True)
-        return not wrong
-
-
-class Lakectl:
-    """The binary under test with one configuration file."""
-
-    def __init__(self, binary, tmp, name, kafka, s3, path, version, index, declared, topic, **over):
-        self.binary, self.path, self.name = binary, path, name
-        self.config = f"{tmp}/{name}.yaml"
-        self.log = f"{tmp}/{name}.log"
-        c = {
-            "state_dir": f"{tmp}/{name}.state", "memory": "1GiB",
-            "storage": {"s3": {"endpoint": s3.endpoint, "region": "us-east-1", "path_style": True}},
-            "sources": {"shop": {"type": "kafka", "brokers": [kafka.brokers], "group": f"lakectl-{name}", "start": "earliest"}},
-            "tables": [{
-                "name": name, "path": path, "type": "cow", "version": version, "key": ["id"], "partition_by": ["region"], "ordering": ["updated_at"],
-                "merge": "latest", "index": index,
-                "from": {"source": "shop", "topics": [topic], "format": "debezium-json", "on_error": "fail"},
-                "schema": {"columns": declared, "evolve": ["add", "widen", "nullable"]},
-                "lease": over.get("lease", "5s"),
-                "commit": over.get("commit", {"interval": "5s", "max_records": 50_000}),
-                "files": over.get("files", {"target_size": "1MiB", "small_file": "512KiB", "compression": "zstd"}),
-                "services": {"metadata_table": False},
-            }],
-        }
-        with open(self.config, "w") as f:
-            json.dump(c, f, indent=1)  # JSON is YAML
-
-    def run(self, *args, ok=(0,), timeout=600):
-        with open(self.log, "ab") as log:
-            log.write(f"$ lakectl {' '.join(args)}\n".encode())
-            log.flush()
-            p = subprocess.run([self.binary, *args], stdout=subprocess.PIPE, stderr=log, timeout=timeout)
-            log.write(f"exit {p.returncode}\n".encode())
-        if p.returncode not in ok:
-            raise RuntimeError(f"lakectl {' '.join(args)}: exit {p.returncode}: " + open(self.log, errors="replace").read()[-1500:])
-        return p
-
-    def catch_up(self):
-        """Ingests to the end; a killed writer's lease may have to run out first."""
-        end = time.time() + 60
-        while True:
-            p = self.run("ingest", "-c", self.config, "--until-caught-up", ok=(0, OWNED))
-            if p.returncode == 0:
-                return
-            if time.time() > end:
-                raise RuntimeError("the lease of the killed writer never ran out")
-            time.sleep(0.5)
-
-    def daemon(self):
-        return subprocess.Popen([self.binary, "ingest", "-c", self.config], stdout=subprocess.DEVNULL, stderr=open(self.log, "ab"), stdin=subprocess.DEVNULL)
-
-    def where(self, s3path):
-        """How a command that reads finds the table: S3's settings are in the configuration."""
-        return ["--path", self.path] + (["-c", self.config] if s3path else [])
-
-
-class Cell:
-    """A table in one version on one store, its source topic, and what it must hold."""
-
-    def __init__(self, suite, version, store, scale, index, decimals):
-        self.s, self.version, self.store, self.scale = suite, version, store, scale
-        self.name = f"orders_v{version}_{store}"
-        self.title = f"v{version} {store}"
-        self.shop = shop.Shop(f"{version}{store}", self.name, decimals)
-        self.topic = f"shop.public.{self.name}"
-        self.index = index
-        if store == "s3":
-            suite.s3.bucket("lake")
-            self.path, self.disk = f"s3://lake/{self.name}", f"{suite.s3.root}/lake/{self.name}"
-        else:
-            self.path = self.disk = f"{suite.tmp}/tables/{self.name}"
-            os.makedirs(f"{suite.tmp}/tables", exist_ok=True)
-        suite.kafka.create_topic(self.topic, shop.PARTITIONS)
-        self.l = Lakectl(suite.binary, suite.tmp, self.name, suite.kafka, suite.s3, self.path, version, index, self.shop.declared(), self.topic)
-
-    def produce(self):
-        return self.s.kafka.produce(self.topic, self.shop.drain())
-
-    def check_all(self, step, trino=False, engines=True):
-        want = self.shop.expected()
-        c = lambda what, f: self.s.report.check(f"{self.title}: {step}: {what}", f)
-        c("lakectl read", lambda: self.read_own(want))
-        if engines:
-            for w in self.s.sparks:
-                if w.version.startswith("1.") or self.version == 6:
-                    c(f"Spark, Hudi {w.version}", lambda: readers.compare(readers.spark(w, self.path, self.s.tmp), want))
-        c("hudi-rs", lambda: readers.compare(readers.hudi_rs(self.path, self.s3()), want))
-        c("DuckDB", lambda: readers.compare(self.read_duck(), want))
-        if trino:
-            c("Trino", lambda: readers.compare(self.read_trino(want), want))
-        c("files", lambda: stray_files(self.disk))
-
-    def s3(self):
-        return self.s.s3 if self.store == "s3" else None
-
-    def read_own(self, want):
-        out = self.l.run("read", *self.l.where(self.s3()), "--format", "jsonl", "--sort").stdout.decode()
-        return readers.compare_lines(out.splitlines(), shop.canonical(want), lambda r: (str(r["id"]), r["region"]))
-
-    def read_duck(self):
-        sql = self.l.run("view", *self.l.where(self.s3()), "--for", "duckdb").stdout.decode()
-        return readers.duck(sql, self.s3())
-
-    def read_trino(self, want):
-        parts = sorted(d for d in os.listdir(self.disk) if d != ".hoodie" and os.path.isdir(f"{self.disk}/{d}"))
-        location = self.path if self.store == "s3" else f"local://{self.path}"
-        cols = [(f.name, readers.hive_type(f.type)) for f in want.schema]
-        self.s.trino.wait()
-        self.s.trino.register(self.name, location, cols, "region", [(p, p) for p in parts])
-        return readers.trino(self.s.trino, self.name, want.schema)
-
-    def step(self, name, f, **checks):
-        if self.s.report.check(f"{self.title}: {name}", f):
-            self.check_all(name, **checks)
-            return True
-        return False
-
-    def life(self, full):
-        n = self.scale
-        sh = self.shop
-
-        def load():
-            sh.create(n // 2, op="r")
-            sh.create(n - n // 2)
-            self.produce()
-            self.l.catch_up()
-
-        def upserts():
-            sh.update(n // 5)
-            sh.create(n // 40)
-            self.produce()
-            self.l.catch_up()
-
-        def deletes():
-            sh.delete(n // 20)
-            sh.revive(n // 200)
-            sh.rekey(n // 200)
-            self.produce()
-            self.l.catch_up()
-
-        def column():
-            sh.added = True
-            sh.update(n // 50)
-            sh.create(n // 50)
-            self.produce()
-            self.l.catch_up()
-
-        def killed():
-            g = random.Random(n)
-            for _ in range(3):
-                sh.update(n // 40)
-                sh.create(n // 40)
-                sh.delete(n // 100)
-                self.produce()
-                d = self.l.daemon()
-                time.sleep(g.uniform(0.3, 3))
-                d.kill()
-                d.wait()
-            self.l.catch_up()
-
-        def again():
-            self.l.catch_up()
-
-        if not self.step("load", load, engines=full):
-            return
-        if not self.step("upserts", upserts, engines=full) or not self.step("deletes", deletes, engines=full, trino=full):
-            return
-        if not self.step("an added column", column) or not self.step("kill -9 and restart", killed, engines=full):
-            return
-        if not self.step("Spark writes", self.foreign):
-            return
-
-        def more():
-            sh.update(n // 40)
-            sh.create(n // 100)
-            sh.delete(n // 100)
-            self.produce()
-            self.l.catch_up()
-        self.step("lakectl goes on after Spark", more, trino=True)
-        self.s.report.check(f"{self.title}: nothing new makes no commit", self.idle)
-
-    def idle(self):
-        before = sorted(timeline(self.disk))
-        self.l.catch_up()
-        after = sorted(timeline(self.disk))
-        return None if before == after else f"timeline went from {before[-3:]} to {after[-3:]}"
-
-    def foreign(self):
-        """Real Spark upserts, inserts and deletes, with the engine that wrote this version first."""
-        w = next(w for w in self.s.sparks if w.version.startswith("0.") == (self.version == 6))
-        up, gone = self.shop.foreign(self.scale // 100, self.scale // 200, self.scale // 200)
-        p = properties(self.disk)
-        opt = {
-            "hoodie.table.name": p["hoodie.table.name"], "hoodie.datasource.write.table.type": p["hoodie.table.type"],
-            "hoodie.datasource.write.recordkey.field": "id", "hoodie.datasource.write.partitionpath.field": "region",
-            "hoodie.datasource.write.precombine.field": "updated_at", "hoodie.metadata.enable": "false",
-            "hoodie.datasource.write.hive_style_partitioning": p.get("hoodie.datasource.write.hive_style_partitioning", "false"),
-            "hoodie.index.type": "BUCKET" if self.index["type"] == "bucket" else "BLOOM",
-            "hoodie.write.table.version": p["hoodie.table.version"], "hoodie.write.auto.upgrade": "false",
-            "hoodie.upsert.shuffle.parallelism": "2", "hoodie.delete.shuffle.parallelism": "2", "hoodie.bloom.index.parallelism": "2",
-            "hoodie.clean.automatic": "false", "hoodie.archive.automatic": "false",
-        }
-        if self.index["type"] == "bucket":
-            opt["hoodie.bucket.index.num.buckets"] = str(self.index["buckets"])
-            opt["hoodie.bucket.index.hash.field"] = "id"
-        for op, t in (("upsert", up), ("delete", gone)):
-            f = f"{self.s.tmp}/{self.name}-{op}.parquet"
-            pq.write_table(t, f, coerce_timestamps="us")
-            # Spark knows only timestamps that are adjusted to UTC
-            i = t.schema.get_field_index("created_at")
-            pq.write_table(t.set_column(i, "created_at", t.column(i).cast(pa.timestamp("us", "UTC"))), f)
-            w.ask(cmd="write", path=self.path.replace("s3://", "s3a://"), rows=f, op=op, opt=opt)
-
-
-def properties(table):
-    p = {}
-    for l in open(f"{table}/.hoodie/hoodie.properties", encoding="utf-8"):
-        if not l.startswith("#") and "=" in l:
-            k, v = l.rstrip("\n").split("=", 1)
-            p[k] = v.replace("\\:", ":").replace("\\=", "=")
-    return p
-
-
-def timeline(table):
-    d = f"{table}/.hoodie/timeline" if os.path.isdir(f"{table}/.hoodie/timeline") else f"{table}/.hoodie"
-    return {f: f"{d}/{f}" for f in os.listdir(d) if re.match(r"^\d{17}", f)}
-
-
-def committed_files(table):
-    """The paths that the completed commits of the active timeline name, and the instants that are not completed."""
-    import fastavro
-    paths, begun, done = set(), set(), set()
-    for name, file in timeline(table).items():
-        parts = name.split(".")
-        instant = parts[0].split("_")[0]
-        if parts[1:] in (["commit"], ["deltacommit"], ["replacecommit"]):
-            done.add(instant)
-            raw = open(file, "rb").read()
-            m = json.loads(raw) if raw[:1] == b"{" else next(iter(fastavro.reader(io.BytesIO(raw))))
-            for stats in m["partitionToWriteStats"].values():
-                paths.update(s["path"] for s in stats)
-        elif parts[-1] in ("requested", "inflight"):
-            begun.add(instant)
-        elif parts[1] in ("rollback", "clean", "savepoint", "restore"):
-            done.add(instant)
-    return paths, begun - done
-
-
-def stray_files(table):
-    """Every data file is one that a completed commit names, and is there whole; nothing is pending; nothing else lies about."""
-    paths, pending = committed_files(table)
-    on_disk = set()
-    for d, subs, files in os.walk(table):
-        if d == table:
-            subs[:] = [s for s in subs if s != ".hoodie"]
-        for f in files:
-            if f.endswith(".crc") or f.startswith(".hoodie_partition_metadata"):
-                continue
-            on_disk.add(os.path.relpath(os.path.join(d, f), table))
-    left = [f for d, _, files in os.walk(f"{table}/.hoodie/.temp") for f in files]
-    wrong = []
-    if s := sorted(on_disk - paths): wrong.append(f"{len(s)} files that no commit names: {s[:3]}")
-    if s := sorted(paths - on_disk): wrong.append(f"{len(s)} files named by a commit are gone: {s[:3]}")
-    if pending: wrong.append(f"instants not completed: {sorted(pending)}")
-    if left: wrong.append(f"{len(left)} markers left under .hoodie/.temp: {left[:3]}")
-    return "; ".join(wrong) or None
+MOR = ((9, "local", {"type": "bloom"}), (9, "s3", {"type": "bucket", "buckets": 2}), (6, "local", {"type": "bloom"}), (6, "s3", {"type": "bucket", "buckets": 2}))
+PARTS = ["conformance", "golden", "9:s3", "6:local", "9:local", "6:s3", *(f"mor:{v}:{s}" for v, s, _ in MOR), "services:9:s3", "services:6:local", "wide", "first", "kills"]
 
 
 def kills(suite, n, seed):
@@ -454,11 +169,13 @@ def main():
     ap.add_argument("binary")
     ap.add_argument("--kills", type=int, default=10)
     ap.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"))
-    ap.add_argument("--only", default="conformance,golden,9:s3,6:local,9:local,6:s3,kills", help="parts to run")
+    ap.add_argument("--only", default=",".join(PARTS), help="parts to run")
     ap.add_argument("--rows", type=int, default=200_000)
     ap.add_argument("--keep", action="store_true", help="leave the tables and logs")
     a = ap.parse_args()
     only = a.only.split(",")
+    if unknown := set(only) - set(PARTS):
+        ap.error(f"--only: no part {sorted(unknown)}; there are {', '.join(PARTS)}")
     for s in (signal.SIGTERM, signal.SIGINT):
         signal.signal(s, lambda *_: sys.exit(130))
     s = Suite()
@@ -468,7 +185,7 @@ def main():
         s.s3 = services.S3(s.tmp)
         s.kafka = services.Kafka(s.tmp)
         s.sparks = [services.Spark("1.2.0", s.tmp)] if only != ["conformance"] else []
-        if set(only) & {"golden"} or any(":" in o for o in only):
+        if set(only) - {"conformance", "kills"}:
             s.sparks.append(services.Spark("0.15.0", s.tmp))
             s.trino = services.Trino(s.tmp, s.s3)
         for w in s.sparks:
@@ -483,6 +200,16 @@ def main():
                                                       (9, "local", small, {"type": "bucket", "buckets": 4}, "base64"), (6, "s3", small, {"type": "bucket", "buckets": 4}, "text")):
             if f"{version}:{store}" in only:
                 Cell(s, version, store, rows, index, decimals).life(full=rows == a.rows)
+        for version, store, index in MOR:
+            if f"mor:{version}:{store}" in only:
+                mor.Life(s, version, store, max(a.rows // 40, 400), index).life()
+        for version, store, index in ((9, "s3", {"type": "bucket", "buckets": 2}), (6, "local", {"type": "bloom"})):
+            if f"services:{version}:{store}" in only:
+                mor.Services(s, version, store, index).life()
+        if "wide" in only:
+            mor.wides(s)
+        if "first" in only:
+            mor.firsts(s)
         if "kills" in only:
             s.report.check(f"{a.kills} kills: ingest goes on to the end", lambda: kills(s, a.kills, a.seed))
     finally:

@@ -1,6 +1,7 @@
 """Real Apache Hudi on Spark, one JVM for a whole suite: worker.py HUDI_VERSION. A JSON request per line on stdin, an answer per line on
 stdout: {"cmd": "read", "path", "out"}: the snapshot, without meta columns, as Parquet under out;
-{"cmd": "write", "path", "rows", "op": "upsert"|"delete"|..., "opt": {...}}: the Parquet file rows into the table; {"cmd": "quit"}."""
+{"cmd": "write", "path", "rows", "op": "upsert"|"delete"|..., "opt": {...}}: the Parquet file rows into the table;
+{"cmd": "sql", "sql", "table": PATH or absent}: rows as text; {t} in the text is a table registered at PATH; {"cmd": "quit"}."""
 import json, os, sys, time
 
 answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)  # the JVM prints on its stdout
@@ -54,6 +55,9 @@ spark = b.getOrCreate()
 spark.sparkContext.setLogLevel("ERROR")
 
 
+registered = {}
+
+
 def answer(r):
     if r["cmd"] == "read":
         df = spark.read.format("hudi").options(**r.get("opt", {})).load(r["path"])
@@ -64,6 +68,15 @@ def answer(r):
         df = spark.read.parquet(r["rows"])
         df.write.format("hudi").options(**r["opt"]).option("hoodie.datasource.write.operation", r["op"]).mode("append").save(r["path"])
         return {}
+    if r["cmd"] == "sql":
+        text = r["sql"]
+        if "table" in r:
+            if r["table"] not in registered:
+                registered[r["table"]] = f"t{len(registered)}"
+                spark.sql(f"create table {registered[r['table']]} using hudi location '{r['table']}'")
+            text = text.replace("{t}", registered[r["table"]])
+        df = spark.sql(text)
+        return {"columns": df.columns, "rows": [[None if v is None else str(v) for v in row] for row in df.collect()]}
     raise ValueError(r["cmd"])
 
 
