@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """lakectl: load, upserts, read, small commits, from Debezium JSON lines in files, decoding included; of merge-on-read tables compaction too.
-venv/bin/python run_lakectl.py --binary BIN --size M [--type cow|mor] [--index bloom|bucket] [--version 9|6] [--batches 10] [--small 10] [--keep]"""
+venv/bin/python run_lakectl.py --binary BIN --size M [--type cow|mor] [--index bloom|bucket] [--version 9|6] [--metadata-table] [--batches 10] [--small 10] [--keep]"""
 import argparse, json, os, shutil, subprocess, sys, time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from common import *
@@ -11,6 +11,7 @@ ap.add_argument("--size", default="S")
 ap.add_argument("--type", default="cow", choices=["cow", "mor"])
 ap.add_argument("--index", default="bloom", choices=["bloom", "bucket"])
 ap.add_argument("--buckets", type=int, default=1)
+ap.add_argument("--metadata-table", action="store_true")
 ap.add_argument("--version", default="9")
 ap.add_argument("--batches", type=int, default=10)
 ap.add_argument("--small", type=int, default=10)
@@ -19,7 +20,7 @@ ap.add_argument("--keep", action="store_true")
 ap.add_argument("--note")
 a = ap.parse_args()
 S, binary = a.size, os.path.abspath(a.binary)
-work = f"{a.out}/lakectl_{a.type}_{a.index}_v{a.version}_{S}"
+work = f"{a.out}/lakectl_{a.type}_{a.index}_v{a.version}{'_mdt' * a.metadata_table}_{S}"
 shutil.rmtree(work, ignore_errors=True)
 table, events, log = f"{work}/orders", f"{work}/events", f"{work}/log"
 os.makedirs(events)
@@ -46,7 +47,7 @@ with open(config, "w") as f:
             "ordering": ["updated_at"], "index": {"type": "bucket", "buckets": a.buckets} if a.index == "bucket" else {"type": "bloom"},
             "from": {"source": "files", "topics": ["/.*/"], "format": "debezium-json"},
             "schema": {"columns": {"user_id": "long", "amount": "decimal(12,2)", "qty": "int", "price": "double", "created_at": "timestamp-micros", "updated_at": "timestamp-micros"}},
-            "services": {"metadata_table": False},
+            "services": {"metadata_table": a.metadata_table, **({"compaction": {"mode": "off"}} if a.type == "mor" else {})},
         }],
     }, f, indent=1)
 
@@ -63,7 +64,7 @@ def run(*args, out=subprocess.DEVNULL):
     return c
 
 
-name = "lakectl " + ("mor " if a.type == "mor" else "") + a.index + (f" {a.buckets}" if a.index == "bucket" else "") + f" v{a.version}"
+name = "lakectl " + ("mor " if a.type == "mor" else "") + a.index + (f" {a.buckets}" if a.index == "bucket" else "") + f" v{a.version}" + (" mdt" if a.metadata_table else "")
 version = subprocess.run([binary, "version"], capture_output=True, text=True).stdout.split("\n")[0][:40].strip() or "?"
 b = Bench(name, version, S, table, a.note)
 
@@ -162,7 +163,7 @@ def reads(what, key):
 
 
 def compact(path):
-    return run("compact", "--path", path)
+    return run("compact", "--path", path, "--max-delta-commits", "1")
 
 
 def mor():
