@@ -2,7 +2,6 @@ package archive
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -72,14 +71,11 @@ func InputOf(ctx context.Context, s *table.Snapshot, p Policy) (Input, error) {
 // metadataCompacted is the newest compaction of the metadata table, "" for none, and which of its delta commits are not
 // in it.
 func metadataCompacted(ctx context.Context, s *table.Snapshot) (at timeline.Time, newer []timeline.Time, err error) {
-	t, err := table.Open(ctx, s.Store(), path.Join(s.Base(), ".hoodie/metadata"), table.Options{})
-	if errors.Is(err, table.ErrNoTable) {
+	m := s.Metadata()
+	if m == nil {
 		return "", nil, nil
 	}
-	if err != nil {
-		return "", nil, fmt.Errorf("metadata table: %w", err)
-	}
-	tl, err := t.Timeline(ctx)
+	tl, err := m.Timeline(ctx)
 	if err != nil {
 		return "", nil, fmt.Errorf("metadata table: %w", err)
 	}
@@ -104,8 +100,10 @@ func Run(ctx context.Context, t *table.Table, p Policy) (plan Plan, err error) {
 	if err != nil {
 		return plan, err
 	}
-	if plan = MakePlan(in); len(plan.Instants) == 0 {
-		return plan, nil
+	plan = MakePlan(in)
+	own, err := metadataPlan(ctx, s)
+	if err != nil || len(plan.Instants)+len(own.Instants) == 0 {
+		return plan, err
 	}
 	err = t.Exclusive(ctx, func(ctx context.Context, s *table.Snapshot) error {
 		in, err := InputOf(ctx, s, p)
@@ -113,7 +111,41 @@ func Run(ctx context.Context, t *table.Table, p Policy) (plan Plan, err error) {
 			return err
 		}
 		plan = MakePlan(in)
-		return Execute(ctx, s.Store(), s.Base(), s.Layout(), plan, Options{})
+		if err := Execute(ctx, s.Store(), s.Base(), s.Layout(), plan, Options{}); err != nil {
+			return err
+		}
+		own, err := metadataPlan(ctx, s)
+		if err != nil || len(own.Instants) == 0 {
+			return err
+		}
+		m := s.Metadata()
+		if err := Execute(ctx, s.Store(), m.Base(), m.Layout(), own, Options{}); err != nil {
+			return fmt.Errorf("metadata table: %w", err)
+		}
+		return m.Archived(own.Instants...)
 	})
 	return plan, err
+}
+
+// The metadata table has its own numbers, which no setting of the data table reaches (HoodieMetadataWriteUtils).
+const (
+	metadataKeepMin = 20
+	metadataKeepMax = 30
+)
+
+// metadataPlan plans what may leave the timeline of the metadata table; nothing where there is none.
+func metadataPlan(ctx context.Context, s *table.Snapshot) (Plan, error) {
+	m := s.Metadata()
+	if m == nil {
+		return Plan{}, nil
+	}
+	tl, err := m.Timeline(ctx)
+	if err != nil {
+		return Plan{}, fmt.Errorf("metadata table: %w", err)
+	}
+	in := Input{Layout: m.Layout(), Timeline: tl, KeepMin: metadataKeepMin, KeepMax: metadataKeepMax, KeepFrom: KeepForMetadata(s.Timeline())}
+	if in.HasLogs, err = m.HasLogs(ctx); err != nil {
+		return Plan{}, fmt.Errorf("metadata table: %w", err)
+	}
+	return MakePlan(in), nil
 }

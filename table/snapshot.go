@@ -19,6 +19,7 @@ import (
 	"github.com/lakectl/lakectl/format/parquet"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table/fsview"
+	"github.com/lakectl/lakectl/table/metadata"
 	"github.com/lakectl/lakectl/table/schema"
 	"github.com/lakectl/lakectl/table/timeline"
 )
@@ -167,6 +168,9 @@ func (s *Snapshot) Properties() map[string]string { return s.st.props }
 
 // Layout returns where the table keeps its timeline and how it spells it.
 func (s *Snapshot) Layout() timeline.Layout { return s.st.layout }
+
+// Metadata returns the metadata table, nil if the table has none that can be relied on.
+func (s *Snapshot) Metadata() *metadata.Table { return s.st.trusted() }
 
 // View returns all file slices as of the snapshot.
 func (s *Snapshot) View() *fsview.View { return s.view }

@@ -222,7 +222,14 @@ func (t *Table) load(ctx context.Context, old *state) (*state, error) {
 	next := &state{props: props, version: version, layout: layout, tl: tl, under: lease,
 		commits: map[timeline.Time]*action.CommitMetadata{}, plans: map[timeline.Time][]byte{}}
 	if old != nil && old.layout == layout {
-		next.commits, next.plans = old.commits, old.plans
+		next.plans = old.plans
+		t.mu.Lock()
+		for _, in := range tl.Instants { // what was archived is forgotten
+			if m := old.commits[in.Requested]; m != nil {
+				next.commits[in.Requested] = m
+			}
+		}
+		t.mu.Unlock()
 		if sameInstants(old.tl, tl) {
 			next.files = old.files
 		}
