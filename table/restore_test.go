@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lakectl/lakectl/clean"
+	"github.com/lakectl/lakectl/cluster"
 	"github.com/lakectl/lakectl/compaction"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/storage/mem"
@@ -244,5 +245,53 @@ func TestEveryWriteOfARollbackBroken(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// What a replace commit took out shows again; a clustering's plan stays until it is dropped.
+func TestRollbackOfAReplaceCommit(t *testing.T) {
+	ctx := t.Context()
+	for _, version := range []int{9, 6} {
+		t.Run(fmt.Sprintf("v%d", version), func(t *testing.T) {
+			disk := mem.New()
+			tb := tabletest.Create(t, disk, "cow", version, table.Options{SmallFile: -1, Metadata: map[int]string{9: "new"}[version]})
+			for n := range 3 {
+				tabletest.MustCommit(t, tb, some(int64(n))...)
+			}
+			want := tabletest.Contents(t, tb)
+			done, err := cluster.Run(ctx, tb, cluster.Policy{})
+			if err != nil || len(done) != 1 {
+				t.Fatal(done, err)
+			}
+			at := done[0].Instant.Requested
+			undone, err := tb.Rollback(ctx, at)
+			if err != nil || !undone.PlanKept || undone.Files == 0 {
+				t.Fatalf("%+v, %v", undone, err)
+			}
+			if diff := cmp.Diff(want, tabletest.Contents(t, tb)); diff != "" {
+				t.Fatalf("(-want +got):\n%s", diff)
+			}
+			if _, err := tabletest.Commit(tb, tabletest.Row{ID: "n1", Part: "q", TS: 99}); !errors.Is(err, table.ErrConflict) {
+				t.Errorf("a write into file groups with a clustering pending: %v", err)
+			}
+			if undone, err = tb.Rollback(ctx, at); err != nil || undone.PlanKept || len(tabletest.Pending(t, tb)) > 0 {
+				t.Fatalf("%+v, %v", undone, err)
+			}
+			emptied, err := tb.DeletePartitions(ctx, "q")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, tabletest.Contents(t, tb)); diff == "" {
+				t.Fatal("nothing was deleted")
+			}
+			if _, err := tb.Rollback(ctx, emptied.Instant.Requested); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, tabletest.Contents(t, tb)); diff != "" {
+				t.Fatalf("(-want +got):\n%s", diff)
+			}
+			tabletest.Clean(t, disk, tb)
+			tabletest.MustCommit(t, tb, some(9)...)
+		})
 	}
 }
