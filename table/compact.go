@@ -176,7 +176,7 @@ func (t *Table) startCompaction(ctx context.Context, at timeline.Time) (*commit,
 		if err := t.dead(ctx, in); err != nil {
 			return nil, nil, err
 		}
-		if err := t.undoCompaction(ctx, in); err != nil {
+		if err := t.undoService(ctx, in); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -203,8 +203,8 @@ func (t *Table) startCompaction(ctx context.Context, at timeline.Time) (*commit,
 	return c, plan, nil
 }
 
-// undoCompaction deletes the base files of an attempt that died. The plan stays.
-func (t *Table) undoCompaction(ctx context.Context, in timeline.Instant) error {
+// undoService removes the base files and the markers of an attempt at a table service that died. The plan stays.
+func (t *Table) undoService(ctx context.Context, in timeline.Instant) error {
 	files, err := t.leftovers(ctx, t.current(), in)
 	if err != nil {
 		return err
@@ -215,14 +215,13 @@ func (t *Table) undoCompaction(ctx context.Context, in timeline.Instant) error {
 			keys = append(keys, t.key(rel))
 		}
 	}
-	if len(keys) == 0 {
-		return nil
+	if len(keys) > 0 {
+		if err := t.store.Delete(ctx, keys...); err != nil {
+			return fmt.Errorf("delete files of the dead %s %s: %w", in.Action, in.Requested, err)
+		}
+		t.forget(keys)
 	}
-	if err := t.store.Delete(ctx, keys...); err != nil {
-		return fmt.Errorf("delete files of the dead compaction %s: %w", in.Requested, err)
-	}
-	t.forget(keys)
-	return nil
+	return t.dropTraces(ctx, in.Requested)
 }
 
 func (c *commit) rewrite(ctx context.Context, plan *action.CompactionPlan) error {

@@ -218,7 +218,7 @@ func (t *Table) startClustering(ctx context.Context, at timeline.Time, o Cluster
 		if err := t.dead(ctx, in); err != nil {
 			return nil, err
 		}
-		if err := t.undoClustering(ctx, in); err != nil {
+		if err := t.undoService(ctx, in); err != nil {
 			return nil, err
 		}
 	}
@@ -245,25 +245,6 @@ func (t *Table) startClustering(ctx context.Context, at timeline.Time, o Cluster
 	}
 	t.see(c.in)
 	return c, nil
-}
-
-// undoClustering deletes the base files of an attempt that died. The plan stays.
-func (t *Table) undoClustering(ctx context.Context, in timeline.Instant) error {
-	files, err := t.leftovers(ctx, t.current(), in)
-	if err != nil {
-		return err
-	}
-	for i, rel := range files {
-		files[i] = t.key(rel)
-	}
-	if len(files) == 0 {
-		return nil
-	}
-	if err := t.store.Delete(ctx, files...); err != nil {
-		return fmt.Errorf("delete files of a dead attempt: %w", err)
-	}
-	t.forget(files)
-	return nil
 }
 
 // forget takes keys off the listing as known: once their instant completes, files of a dead attempt would count.
