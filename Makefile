@@ -4,7 +4,7 @@ LINT_VERSION := v2.12.2
 LINT := bin/golangci-lint-$(LINT_VERSION)
 FUZZTIME ?= 30s
 
-.PHONY: build test check fmt vet lint imports race fuzz bench bench-mor interop
+.PHONY: build test check fmt vet lint imports race sim fuzz bench bench-mor interop
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/lakectl ./cmd/lakectl
@@ -31,9 +31,15 @@ lint: $(LINT)
 imports:
 	$(GO) test -count=1 ./internal/lint
 
-# The race detector needs a C compiler.
+# The race detector needs a C compiler. It makes everything ten times slower, so long tests run shorter.
 race:
-	CGO_ENABLED=1 $(GO) test -race ./...
+	CGO_ENABLED=1 $(GO) test -race -short -timeout 30m ./...
+
+# Lives of a table under faults: SEEDS of them from SEED on. A failure names the one to repeat.
+SEEDS ?= 10000
+SEED ?= 1
+sim:
+	$(GO) test ./internal/sim -v -run TestLives -timeout 0 -seed $(SEED) -seeds $(SEEDS)
 
 # Every fuzz target for FUZZTIME.
 fuzz:

@@ -34,6 +34,9 @@ func TestSteadyCommit(t *testing.T) {
 			tb := create(t, store, tt.config, table.Options{Parallelism: 1, Lease: 24 * time.Hour, Metadata: metadataIf(tt.metadata)})
 			l := tt.locator()
 			last := tt.last
+			if testing.Short() {
+				last = 4 * span
+			}
 			var young, old trace.Counts
 			for n := 1; n <= last; n++ {
 				before := store.Counts()
