@@ -76,7 +76,10 @@ func (r *archiveReport) lines(dryRun bool) (out []string) {
 		line = fmt.Sprintf("%s %d instants, up to %s", would(dryRun, "archived", "archive"), n, r.Archived[n-1].Requested)
 	}
 	if r.HeldBy != "" {
-		line += "; more is held by " + r.HeldBy + " (" + r.HeldAt + ")"
+		line += "; more is held by " + r.HeldBy
+		if r.HeldAt != "" {
+			line += " (" + r.HeldAt + ")"
+		}
 	}
 	return []string{line}
 }

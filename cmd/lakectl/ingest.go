@@ -204,7 +204,7 @@ func logCommit(log *slog.Logger, c ingest.Committed, spent trace.Counts) {
 func tableOptions(c config.Table, log *slog.Logger) table.Options {
 	return table.Options{
 		Lease: time.Duration(c.Lease), TargetSize: int64(c.Files.TargetSize), SmallFile: int64(c.Files.SmallFile),
-		Compression: c.Files.Compression, Merge: c.Merge, Evolve: c.Schema.Evolve, Log: quiet(log),
+		Compression: c.Files.Compression, Merge: c.Merge, Metadata: c.Services.Metadata(), Evolve: c.Schema.Evolve, Log: quiet(log),
 	}
 }
 

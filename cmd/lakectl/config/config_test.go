@@ -89,7 +89,7 @@ func TestProblems(t *testing.T) {
 		{"range", "    ordering:", "    services: {archive: {keep: 30..20}}\n    ordering:", `services.archive.keep: "30..20" is not a range`},
 		{"archived before cleaned", "    ordering:", "    services: {clean: {keep_commits: 20}, archive: {keep: 20..30}}\n    ordering:", "services.archive.keep: 20..30 would archive commits that clean.keep_commits (20)"},
 		{"nothing kept", "    ordering:", "    services: {clean: {keep_commits: -1}}\n    ordering:", "services.clean.keep_commits: must be at least 1"},
-		{"metadata table", "    ordering:", "    services: {metadata_table: true}\n    ordering:", "services.metadata_table: the metadata table is not supported"},
+		{"metadata table", "    ordering:", "    version: 6\n    services: {metadata_table: true}\n    ordering:", "services.metadata_table: lakectl makes no metadata table for version 6"},
 		{"source name", "source: shop", "source: shpo", `there is no source "shpo"; did you mean "shop"?`},
 		{"twice", "memory: 2GiB", "memory: 2GiB\nmemory: 1GiB", "memory"},
 		{"not a list", "key: [order_id]", "key: order_id", "tables[0].key: expected a list"},

@@ -143,7 +143,18 @@ type Services struct {
 	Compaction    Compaction `yaml:"compaction" json:"compaction,omitzero"`
 	Clean         Clean      `yaml:"clean" json:"clean,omitzero"`
 	Archive       Archive    `yaml:"archive" json:"archive,omitzero"`
-	MetadataTable bool       `yaml:"metadata_table" json:"metadata_table"`
+	MetadataTable *bool      `yaml:"metadata_table" json:"metadata_table,omitempty"` // nil: of new tables from version 8 on
+}
+
+// Metadata is the setting as table.Options has it.
+func (s Services) Metadata() string {
+	switch {
+	case s.MetadataTable == nil:
+		return "new"
+	case *s.MetadataTable:
+		return "always"
+	}
+	return ""
 }
 
 // Compaction of merge-on-read log files. Copy-on-write tables have none.

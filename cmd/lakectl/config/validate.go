@@ -303,8 +303,8 @@ func (d *decoder) checkTable(p string, t Table, f *File) {
 	}
 	d.oneOf(p+".files.compression", t.Files.Compression, []string{"zstd", "snappy", "gzip", "uncompressed"}, nil)
 	d.checkServices(p+".services", t)
-	if t.Services.MetadataTable {
-		d.badf(p+".services.metadata_table", "the metadata table is not supported by this version of lakectl yet; write false")
+	if t.Version == 6 && t.Services.Metadata() == "always" {
+		d.badf(p+".services.metadata_table", "lakectl makes no metadata table for version 6; write version: 9, or false (one that is there is kept up all the same)")
 	}
 	d.later(p+".sync", "catalog sync is")
 	d.later(p+".bootstrap", "bootstrap is")
