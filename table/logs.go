@@ -617,6 +617,10 @@ func (s *Snapshot) scanBase(ctx context.Context, f *parquet.File, sl fsview.File
 		k, _ := slices.BinarySearch(touched, first+n)
 		here := touched[:k]
 		touched = touched[k:]
+		if s.prune.skipsGroup(f, rg, of, sl.Group.Partition) { // of what is touched, the merged rows count
+			first += n
+			continue
+		}
 		if part.of > 1 {
 			if here, err = part.others(f, rg, first, here); err != nil {
 				return err

@@ -35,6 +35,7 @@ type Snapshot struct {
 
 	evolved *evolved // nil: columns go by their names
 	window  *window  // of an incremental query; nil: all rows
+	prune   *pruner  // of a scan
 }
 
 // Snapshot returns the table as of its newest completed commit.
@@ -236,6 +237,7 @@ type ScanOptions struct {
 	Partitions []string // nil: all
 	// ReadOptimized reads base files alone: what compaction has reached. Of copy-on-write tables that is everything.
 	ReadOptimized bool
+	Prune         *Prune // nil: nothing is left out
 }
 
 // Scan streams the rows in batches, which the consumer releases. Rows of a base file that no log file changes keep its
@@ -256,11 +258,19 @@ func (s *Snapshot) Scan(ctx context.Context, o ScanOptions) iter.Seq2[arrow.Reco
 		if o.ReadOptimized {
 			all = s.view.ReadOptimized()
 		}
+		if o.Partitions != nil {
+			all = slices.DeleteFunc(slices.Clone(all), func(sl fsview.FileSlice) bool { return !slices.Contains(o.Partitions, sl.Group.Partition) })
+		}
+		narrowed := *s
+		if narrowed.prune, err = s.pruner(ctx, o.Prune, all); err != nil {
+			yield(nil, err)
+			return
+		}
 		for _, sl := range all {
-			if o.Partitions != nil && !slices.Contains(o.Partitions, sl.Group.Partition) {
+			if narrowed.prune.skips(sl) {
 				continue
 			}
-			err := s.scanSlice(ctx, sl, want, func(rows arrow.RecordBatch) bool { return yield(rows, nil) })
+			err := narrowed.scanSlice(ctx, sl, want, func(rows arrow.RecordBatch) bool { return yield(rows, nil) })
 			if errors.Is(err, errStop) {
 				return
 			}

@@ -120,6 +120,11 @@ func (a *app) read(ctx context.Context, f readFlags) error {
 	if err := p.run(ctx, src, out); err != nil {
 		return err
 	}
+	if p.prune != nil {
+		n := p.prune.Pruned
+		a.log.Debug("scan narrowed by --where", "slices", n.Slices, "slices_skipped", n.SkippedSlices, "files", n.Files, "files_skipped", n.SkippedFiles,
+			"row_groups", n.RowGroups, "row_groups_skipped", n.SkippedRowGroups)
+	}
 	return out.Flush()
 }
 
@@ -141,7 +146,7 @@ type source struct {
 	props map[string]string
 	row   []arrow.Field // printed where no columns are named
 	all   *arrow.Schema // what can be named
-	scan  func(ctx context.Context, columns []string) iter.Seq2[arrow.RecordBatch, error]
+	scan  func(ctx context.Context, columns []string, p *table.Prune) iter.Seq2[arrow.RecordBatch, error]
 }
 
 func (f readFlags) source(ctx context.Context, t *table.Table) (*source, error) {
@@ -174,7 +179,9 @@ func (f readFlags) source(ctx context.Context, t *table.Table) (*source, error) 
 		}
 		return &source{
 			props: c.Properties(), row: c.Schema().Fields(), all: c.Schema(),
-			scan: func(ctx context.Context, _ []string) iter.Seq2[arrow.RecordBatch, error] { return c.Scan(ctx) },
+			scan: func(ctx context.Context, _ []string, _ *table.Prune) iter.Seq2[arrow.RecordBatch, error] {
+				return c.Scan(ctx)
+			},
 		}, nil
 	}
 	snap, err := t.Incremental(ctx, begin, end)
@@ -187,9 +194,9 @@ func (f readFlags) source(ctx context.Context, t *table.Table) (*source, error) 
 func rowsOf(snap *table.Snapshot, o table.ScanOptions) *source {
 	return &source{
 		props: snap.Properties(), row: snap.Schema().Fields(), all: schema.WithMeta(snap.Schema()),
-		scan: func(ctx context.Context, columns []string) iter.Seq2[arrow.RecordBatch, error] {
+		scan: func(ctx context.Context, columns []string, p *table.Prune) iter.Seq2[arrow.RecordBatch, error] {
 			o := o
-			o.Columns = columns
+			o.Columns, o.Prune = columns, p
 			return snap.Scan(ctx, o)
 		},
 	}
@@ -232,6 +239,7 @@ type plan struct {
 	show   []string      // columns to print
 	schema *arrow.Schema // of what is printed
 	keys   []string      // the columns to sort by
+	prune  *table.Prune  // what the filter leaves out unread; nil: nothing
 }
 
 func newPlan(src *source, f readFlags, filter *where.Expr) (*plan, error) {
@@ -266,6 +274,7 @@ func newPlan(src *source, f readFlags, filter *where.Expr) (*plan, error) {
 		for _, c := range filter.Columns(all) {
 			need(c)
 		}
+		p.prune = &table.Prune{Columns: filter.BoundColumns(), May: func(bounds func(string) (table.Bounds, bool)) bool { return filter.May(all, bounds) }}
 	}
 	if f.sort {
 		p.keys = sortColumns(src.props, all)
@@ -350,7 +359,7 @@ func (p *plan) each(ctx context.Context, src *source, do func(arrow.RecordBatch)
 	if len(p.scan) == 0 { // nothing was ever written
 		return nil
 	}
-	for r, err := range src.scan(ctx, p.scan) {
+	for r, err := range src.scan(ctx, p.scan, p.prune) {
 		if err != nil {
 			return err
 		}

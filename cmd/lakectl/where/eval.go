@@ -64,6 +64,7 @@ type node interface {
 	columns(add func(string))
 	check(s *arrow.Schema) error
 	eval(r arrow.RecordBatch) ([]truth, error)
+	may(k known) truths
 }
 
 // Columns returns the columns that the expression reads, each once. A name with dots that is not a column as a whole is a
@@ -193,6 +194,9 @@ type like struct {
 	col string
 	at  tok
 	re  *regexp.Regexp
+	// prefix is what all that matches begins with; open: all that begins so matches.
+	prefix string
+	open   bool
 }
 
 func newLike(col string, t tok) (node, error) {
@@ -221,7 +225,8 @@ func newLike(col string, t tok) (node, error) {
 	if err != nil {
 		return nil, &SyntaxError{t.pos, t.raw, "not a pattern: " + err.Error()}
 	}
-	return &like{col, t, re}, nil
+	prefix, open := literalPrefix(t.s)
+	return &like{col, t, re, prefix, open}, nil
 }
 
 func (n *like) columns(add func(string)) { add(n.col) }
