@@ -133,11 +133,11 @@ func (t *Table) columnRecord(f FileStats, s mdt.ColumnStats) mdt.Record {
 
 // encoded gives statistics the encoding of the index: the older one names no type.
 func (t *Table) encoded(s mdt.ColumnStats) mdt.ColumnStats {
-	if t.version >= mdt.V9 && t.defs[mdt.PartitionColumnStats].Version == mdt.IndexV2 {
+	if t.version() >= mdt.V9 && t.defs[mdt.PartitionColumnStats].Version == mdt.IndexV2 {
 		return s
 	}
 	s.Type, s.TypeInfo = mdt.None, mdt.Opt[string]{}
-	if t.version < mdt.V8 {
+	if t.version() < mdt.V8 {
 		s.TightBound = false
 	}
 	return s
@@ -258,7 +258,7 @@ func (t *Table) completed(s *state, in timeline.Instant) timeline.Instant {
 
 func (t *Table) commitMetadata(operation string) *action.CommitMetadata {
 	return &action.CommitMetadata{OperationType: operation, PartitionToWriteStats: map[string][]action.WriteStat{},
-		ExtraMetadata: map[string]string{"schema": t.version.SchemaText()}}
+		ExtraMetadata: map[string]string{"schema": t.version().SchemaText()}}
 }
 
 // profile is what an inflight delta commit says of its plans: in version 6, Hudi takes from it which file groups a rollback
@@ -376,7 +376,7 @@ func (t *Table) logFile(instant timeline.Time, records []mdt.Record) ([]byte, er
 		return nil, err
 	}
 	b := logfile.Block{Type: logfile.HFileData, Content: content,
-		Header: map[logfile.HeaderKey]string{logfile.InstantTime: string(instant), logfile.Schema: t.version.ValueSchemaText()}}
+		Header: map[logfile.HeaderKey]string{logfile.InstantTime: string(instant), logfile.Schema: t.version().ValueSchemaText()}}
 	return b.Append(nil), nil
 }
 
@@ -384,7 +384,7 @@ func (t *Table) logFile(instant timeline.Time, records []mdt.Record) ([]byte, er
 func (t *Table) hfile(records []mdt.Record) ([]byte, error) {
 	slices.SortStableFunc(records, func(a, b mdt.Record) int { return strings.Compare(a.Key, b.Key) })
 	var buf bytes.Buffer
-	w := hfile.NewWriter(&buf, hfile.Options{Info: map[string][]byte{hfile.InfoSchema: []byte(t.version.ValueSchemaText())}, CreateTimeMillis: t.now().UnixMilli()})
+	w := hfile.NewWriter(&buf, hfile.Options{Info: map[string][]byte{hfile.InfoSchema: []byte(t.version().ValueSchemaText())}, CreateTimeMillis: t.now().UnixMilli()})
 	var value []byte
 	for i := 0; i < len(records); i++ {
 		r := records[i]
@@ -393,7 +393,7 @@ func (t *Table) hfile(records []mdt.Record) ([]byte, error) {
 			r, _ = mdt.Merge(r, records[i])
 		}
 		var err error
-		if value, err = t.version.Append(value[:0], r); err != nil {
+		if value, err = t.version().Append(value[:0], r); err != nil {
 			return nil, fmt.Errorf("record %q: %w", r.Key, err)
 		}
 		if err := w.Append([]byte(r.Key), value); err != nil {

@@ -170,7 +170,7 @@ func (t *Table) writeDefinitions(ctx context.Context, columns []string) error {
 	}
 	d := mdt.IndexDefinition{Name: mdt.PartitionColumnStats, Type: mdt.PartitionColumnStats, Function: mdt.PartitionColumnStats,
 		SourceFields: columns, Options: map[string]string{}}
-	if t.version >= mdt.V9 {
+	if t.version() >= mdt.V9 {
 		d.Version = mdt.IndexV2
 	}
 	t.defs = map[string]mdt.IndexDefinition{d.Name: d}

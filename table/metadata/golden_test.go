@@ -12,6 +12,7 @@ import (
 
 	"github.com/lakectl/lakectl/format/filename"
 	"github.com/lakectl/lakectl/format/logfile"
+	"github.com/lakectl/lakectl/format/mdt"
 	"github.com/lakectl/lakectl/format/properties"
 	"github.com/lakectl/lakectl/internal/golden"
 	"github.com/lakectl/lakectl/storage"
@@ -151,5 +152,40 @@ func TestGoldenFiles(t *testing.T) {
 	}
 	if checked < 100 {
 		t.Errorf("%d tables with a metadata table", checked)
+	}
+}
+
+// TestAdopt: a metadata table of version 6 or 8 that Hudi 1.2 writes on is continued in the records of Hudi 1.2, as some readers
+// take one kind only.
+func TestAdopt(t *testing.T) {
+	for name, want := range map[string]mdt.Version{"v6/mdt_cow": mdt.V6, "v6by12/cow_simple": mdt.V9, "v8/cow_simple": mdt.V8, "v9/cow_simple": mdt.V9} {
+		d := goldenTable(t, name)
+		props := map[string]string{metadata.PropPartitions: mdt.PartitionFiles}
+		m, err := metadata.Open(t.Context(), d.store, base, props, time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := timeline.Next(time.Now(), d.tl)
+		u := metadata.Update{Files: map[string]map[string]mdt.FileInfo{"new": {"f-0_0-0-0_1.parquet": {Size: 3}}}}
+		if err := m.Commit(t.Context(), at, u); err != nil {
+			t.Fatal(err)
+		}
+		tl, err := m.Timeline(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, _ := tl.Find(at, timeline.DeltaCommit)
+		c, err := timeline.ReadCommit(t.Context(), d.store, m.Base(), m.Layout(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.ExtraMetadata["schema"] != want.SchemaText() {
+			t.Errorf("%s: not continued in the records of version %d", name, want)
+		}
+		d.tl = d.tl.With(timeline.Instant{Requested: at, Completed: at, Action: timeline.Commit, State: timeline.Completed})
+		files, err := m.Files(t.Context(), metadata.Valid(d.tl))
+		if err != nil || files["new"]["f-0_0-0-0_1.parquet"] != 3 {
+			t.Errorf("%s: %v, %v", name, files["new"], err)
+		}
 	}
 }

@@ -50,7 +50,7 @@ type Table struct {
 	data    string // base path of the data table
 	base    string
 	layout  timeline.Layout
-	version mdt.Version
+	variant atomic.Int32 // of the record schema, a mdt.Version
 	enabled []string
 	other   []string
 	defs    map[string]mdt.IndexDefinition
@@ -144,7 +144,30 @@ func (t *Table) configure(own map[string]string) error {
 	if err != nil {
 		return err
 	}
-	t.layout, t.version = layout, mdt.Version(version)
+	t.layout = layout
+	t.variant.Store(int32(version))
+	return nil
+}
+
+// version is the variant of the record schema that is written.
+func (t *Table) version() mdt.Version { return mdt.Version(t.variant.Load()) }
+
+// adopt goes on with the newer record schema that Hudi 1.1 and later write into tables of older versions too: hudi-rs does not
+// read blocks of both beside each other.
+func (t *Table) adopt(ctx context.Context, tl *timeline.Timeline) error {
+	newest, ok := tl.Completed().Of(timeline.DeltaCommit).Last()
+	if !ok || t.version() >= mdt.V9 {
+		return nil
+	}
+	m, err := timeline.ReadCommit(ctx, t.store, t.base, t.layout, newest)
+	if err != nil {
+		return err
+	}
+	for _, v := range []mdt.Version{mdt.V8, mdt.V9} {
+		if v > t.version() && m.ExtraMetadata["schema"] == v.SchemaText() {
+			t.variant.Store(int32(v))
+		}
+	}
 	return nil
 }
 
@@ -211,6 +234,9 @@ func (t *Table) Refresh(ctx context.Context) error {
 	tl, err := timeline.Load(ctx, t.store, t.base, t.layout)
 	if err != nil {
 		return fmt.Errorf("timeline of the metadata table: %w", err)
+	}
+	if err := t.adopt(ctx, tl); err != nil {
+		return fmt.Errorf("metadata table: %w", err)
 	}
 	s := &state{tl: tl, files: map[string]fsview.File{}}
 	// '0' follows '/': the listing begins behind the folder of the timeline.
