@@ -235,9 +235,14 @@ func together(a, b map[string]Bounds) map[string]Bounds {
 }
 
 // partitionBounds are the values of the partition columns as the path tells them: of key generators that put the values
-// into it as they are, for types whose text is unambiguous. It is what Hudi's file index goes by, too.
+// into it as they are, for types whose text is unambiguous. Hudi's file index always goes by that. Yet with the record
+// index a row whose partition column changes stays where it is (hoodie.record.index.update.partition.path), so there, and
+// where statistics tell of the column itself, the path is not asked.
 func (s *Snapshot) partitionBounds(partition string) map[string]Bounds {
 	props := s.st.props
+	if has := strings.Split(props[propMDT], ","); slices.Contains(has, mdt.PartitionColumnStats) || slices.Contains(has, mdt.PartitionRecordIndex) {
+		return nil
+	}
 	kind := props[propKeygenType]
 	if kind == "" {
 		class := props[propKeygenClass]
