@@ -16,6 +16,7 @@ import (
 	"github.com/lakectl/lakectl/format"
 	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/format/filename"
+	"github.com/lakectl/lakectl/format/logfile"
 	"github.com/lakectl/lakectl/format/mdt"
 	"github.com/lakectl/lakectl/format/properties"
 	"github.com/lakectl/lakectl/storage"
@@ -373,7 +374,14 @@ func (t *Table) createMetadata(ctx context.Context, sc *arrow.Schema) error {
 		if name == filename.PartitionMetadata && in.Files[partition] == nil {
 			in.Files[partition] = map[string]int64{}
 		}
-		if at := instantOf(name); at != "" && done.Has(timeline.Time(at)) {
+		at := instantOf(name)
+		counts := at != "" && done.Has(timeline.Time(at))
+		if l, ok := filename.ParseLog(name); ok && !l.CDC && !s.layout.CompletionTimes() {
+			if counts, err = t.holdsCommitted(ctx, f.Key, done); err != nil { // it bears the instant of its slice
+				return err
+			}
+		}
+		if counts {
 			if in.Files[partition] == nil {
 				in.Files[partition] = map[string]int64{}
 			}
@@ -389,6 +397,9 @@ func (t *Table) createMetadata(ctx context.Context, sc *arrow.Schema) error {
 	if err != nil {
 		return err
 	}
+	if !s.layout.CompletionTimes() {
+		in.Columns = nil // Hudi 0.15 keeps no statistics unless told to, and would drop them
+	}
 	in.Stats = snap.fileStats(ctx, in.Columns)
 	m, err := metadata.Create(ctx, t.store, t.base, in)
 	if err != nil {
@@ -400,6 +411,16 @@ func (t *Table) createMetadata(ctx context.Context, sc *arrow.Schema) error {
 	t.opts.Log.Info("metadata table made", "table", t.base, "partitions", strings.Join(m.Partitions(), ","), "files", len(files))
 	_, err = t.refresh(ctx)
 	return err
+}
+
+// holdsCommitted reports whether a log file has a block of a completed instant.
+func (t *Table) holdsCommitted(ctx context.Context, rel string, done *timeline.Committed) (bool, error) {
+	any := false
+	err := t.eachBlock(ctx, rel, func(b logfile.Block) {
+		at := b.Header[logfile.InstantTime]
+		any = any || at != "" && done.Has(timeline.Time(at))
+	})
+	return any, err
 }
 
 // fileStats reads the statistics of every file of the snapshot.
@@ -513,17 +534,44 @@ func (t *Table) CheckMetadata(ctx context.Context) ([]metadata.Difference, error
 	if err != nil {
 		return nil, err
 	}
+	named := map[string]bool{} // by commits
+	if !s.layout.CompletionTimes() {
+		for _, in := range s.tl.Completed().Instants {
+			if !in.Action.Writes() {
+				continue
+			}
+			m, err := t.commit(ctx, s, in)
+			if err != nil {
+				return nil, err
+			}
+			for _, stats := range m.PartitionToWriteStats {
+				for _, st := range stats {
+					named[st.Path] = true
+				}
+			}
+		}
+	}
 	done := s.tl.Committed()
 	listing := map[string]map[string]int64{}
 	for _, f := range all {
 		partition, name := filename.Split(f.Key)
-		if at := instantOf(name); at == "" || !done.Has(timeline.Time(at)) {
+		size := f.Size
+		if l, ok := filename.ParseLog(name); ok && !l.CDC && !s.layout.CompletionTimes() {
+			// It bears the instant of its slice. What was rolled back need not be known, and Hudi notes one byte for it.
+			known, listed := files[partition][name]
+			if !listed && !named[f.Key] {
+				continue
+			}
+			if listed && known == 1 {
+				size = known
+			}
+		} else if at := instantOf(name); at == "" || !done.Has(timeline.Time(at)) {
 			continue
 		}
 		if listing[partition] == nil {
 			listing[partition] = map[string]int64{}
 		}
-		listing[partition][name] = f.Size
+		listing[partition][name] = size
 	}
 	return metadata.Check(files, listing), nil
 }

@@ -186,23 +186,33 @@ func (t *Table) undoing(ctx context.Context, s *state, failed timeline.Instant, 
 
 // blocksOf counts the blocks of a log file that an instant wrote. A file that is not there has none.
 func (t *Table) blocksOf(ctx context.Context, rel string, instant timeline.Time) (own int, err error) {
+	err = t.eachBlock(ctx, rel, func(b logfile.Block) {
+		if b.Header[logfile.InstantTime] == string(instant) {
+			own++
+		}
+	})
+	return own, err
+}
+
+// eachBlock looks at the headers of a log file's blocks; a file that is not there has none.
+func (t *Table) eachBlock(ctx context.Context, rel string, see func(logfile.Block)) error {
 	info, err := t.store.Head(ctx, t.key(rel))
 	if errors.Is(err, storage.ErrNotFound) {
-		return 0, nil
+		return nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("look at %s: %w", rel, err)
+		return fmt.Errorf("look at %s: %w", rel, err)
 	}
 	sc := logfile.NewScanner(newObject(ctx, t.store, t.key(rel), info.Size), info.Size)
 	for {
 		b, err := sc.NextHeader()
 		switch {
 		case err == io.EOF:
-			return own, nil
+			return nil
 		case err != nil:
-			return 0, fmt.Errorf("log file %s: %w", rel, err)
-		case b.Header[logfile.InstantTime] == string(instant):
-			own++
+			return fmt.Errorf("log file %s: %w", rel, err)
+		default:
+			see(b)
 		}
 	}
 }
