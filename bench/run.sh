@@ -1,7 +1,7 @@
 #!/bin/bash
 # make bench, make bench-mor: lakectl beside its peers, the same work on the same machine in the same run. run.sh [cow|mor]
-# SIZE=S|M. cow: beside DuckDB; PEERS=1 adds delta-rs. mor: beside DuckDB and Paimon with its native writer; METADATA_TABLE=1 adds
-# lakectl keeping one.
+# SIZE=S|M. cow: beside DuckDB; PEERS=1 adds delta-rs. mor: without and with a metadata table, beside DuckDB and Paimon with its native
+# writer.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 export LAKECTL_BENCH_DIR=${LAKECTL_BENCH_DIR:-$HOME/.cache/lakectl-bench} PYTHONDONTWRITEBYTECODE=1
@@ -22,7 +22,7 @@ cow)
 mor)
   work="--size $size --batches ${BATCHES:-10} --small ${SMALL:-10}" kept=results-mor.jsonl report=report_mor.py
   "$py" "$here/run_lakectl.py" --binary "$tmp/lakectl" $work --type mor --index bucket
-  [ -z "${METADATA_TABLE:-}" ] || "$py" "$here/run_lakectl.py" --binary "$tmp/lakectl" $work --type mor --index bucket --metadata-table
+  "$py" "$here/run_lakectl.py" --binary "$tmp/lakectl" $work --type mor --index bucket --metadata-table
   "$py" "$here/run_paimon.py" $work --native
   "$py" "$here/run_duckdb.py" $work --only mor --buckets 1 ;;
 *) echo "run.sh [cow|mor], not $type" >&2; exit 2 ;;
