@@ -193,7 +193,7 @@ func (m merging) prepare(b record.Batch) record.Batch {
 			continue
 		}
 		a := b.Rows.Column(c)
-		as := func(int) bool { return false }
+		var as func(int) bool
 		switch {
 		case m.gaps:
 			if a.NullN() == 0 {

@@ -40,8 +40,12 @@ func (t *Table) openMetadata(ctx context.Context, old, next *state) error {
 	}
 	if old != nil && old.catalog != nil && old.catalog.bad == nil && old.props[propMDT] == next.props[propMDT] {
 		next.catalog = old.catalog
-		if err := next.catalog.Refresh(ctx); err != nil {
-			return err
+		if next.under == nil || old.under != next.under {
+			// Others may have written. What is looked up here must not be put before a writer of this Table.
+			next.catalog = &catalog{old.catalog.Copy(), nil}
+			if err := next.catalog.Refresh(ctx); err != nil {
+				return err
+			}
 		}
 	} else {
 		m, err := metadata.Open(ctx, t.store, t.base, next.props, t.opts.Now)

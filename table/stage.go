@@ -30,12 +30,12 @@ type changes struct {
 	beaten map[int32][]int32
 }
 
-func (c changes) release() {
-	if c.Rows != nil {
-		c.Batch.Release()
+func (ch changes) release() {
+	if ch.Rows != nil {
+		ch.Batch.Release()
 	}
-	if c.all.Rows != nil {
-		c.all.Release()
+	if ch.all.Rows != nil {
+		ch.all.Release()
 	}
 }
 

@@ -59,6 +59,14 @@ type Table struct {
 	state atomic.Pointer[state] // nil: a write failed, and storage has to be asked
 }
 
+// Copy returns a Table of the same metadata table, whose Refresh does not touch this one.
+func (t *Table) Copy() *Table {
+	c := &Table{store: t.store, data: t.data, base: t.base, layout: t.layout, enabled: t.enabled, other: t.other, defs: t.defs, now: t.now}
+	c.variant.Store(t.variant.Load())
+	c.state.Store(t.state.Load())
+	return c
+}
+
 // state is what is on storage. It is immutable, and advanced by our own writes.
 type state struct {
 	tl       *timeline.Timeline
