@@ -71,7 +71,7 @@ func (g *group) append(ctx context.Context, c *commit, no int) error {
 		return err
 	}
 	header := map[logfile.HeaderKey]string{logfile.InstantTime: string(c.instant), logfile.Schema: c.avroFull}
-	stats := newLogStats(c.covered)
+	stats := newLogStats(c.covered, c.schema)
 	if n > 0 {
 		w := dataBlocks{l: l, header: header, c: c, g: g, stats: stats, content: contents.Get().(*logfile.RecordsBuilder)}
 		defer func() {

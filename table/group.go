@@ -467,7 +467,7 @@ func (c *commit) record(partition string, f *newFile, s action.WriteStat, sum pa
 	c.stats[partition] = append(c.stats[partition], s)
 	c.files = append(c.files, fsview.File{Key: f.rel, Size: f.size})
 	if c.covered != nil {
-		c.fileStats = append(c.fileStats, metadata.FileStats{Partition: partition, Name: f.name, Columns: pick(c.covered, sum.Columns, sum.Rows)})
+		c.fileStats = append(c.fileStats, metadata.FileStats{Partition: partition, Name: f.name, Columns: pick(c.covered, sum.Columns, sum.Rows, c.schema)})
 	}
 	c.info.BytesWritten += f.size
 	c.info.BytesCopied += sum.Copied

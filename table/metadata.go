@@ -197,8 +197,9 @@ func statable(s *arrow.Schema) []string {
 	return out
 }
 
-// pick leaves the statistics of the columns that are kept. A column that a file lacks is all null there.
-func pick(columns []string, have []mdt.ColumnStats, rows int64) []mdt.ColumnStats {
+// pick leaves the statistics of the columns that are kept, under the types of the schema. A column that a file lacks is all
+// null there.
+func pick(columns []string, have []mdt.ColumnStats, rows int64, sc *arrow.Schema) []mdt.ColumnStats {
 	var out []mdt.ColumnStats
 	for _, c := range columns {
 		i := slices.IndexFunc(have, func(s mdt.ColumnStats) bool { return s.Column.V == c })
@@ -209,7 +210,25 @@ func pick(columns []string, have []mdt.ColumnStats, rows int64) []mdt.ColumnStat
 		out = append(out, mdt.ColumnStats{Column: mdt.Some(c), Type: mdt.Null, ValueCount: mdt.Some(rows), NullCount: mdt.Some(rows),
 			TotalSize: mdt.Some[int64](0), TotalUncompressedSize: mdt.Some[int64](0)})
 	}
-	return out
+	return typed(out, sc)
+}
+
+// typed names the types of columns of nulls: Hudi cannot merge statistics of type null into those of an older file of the
+// partition that has values (ValueMetadata#standardizeJavaTypeAndPromote throws), and then cannot read the table.
+func typed(stats []mdt.ColumnStats, sc *arrow.Schema) []mdt.ColumnStats {
+	all := schema.WithMeta(sc)
+	for i := range stats {
+		s := &stats[i]
+		if s.Type > mdt.Null {
+			continue
+		}
+		if c := fieldIndex(all, s.Column.V); c >= 0 {
+			if kind, info, ok := statType(all.Field(c).Type); ok {
+				s.Type, s.TypeInfo = kind, info
+			}
+		}
+	}
+	return stats
 }
 
 // statType is the type under which column_stats knows a column.
@@ -251,11 +270,14 @@ func statType(t arrow.DataType) (kind mdt.Kind, info mdt.Opt[string], ok bool) {
 // logStats gathers the statistics of the rows of a log file.
 type logStats struct {
 	columns []string
+	schema  *arrow.Schema
 	stats   []mdt.ColumnStats
 	rows    int64
 }
 
-func newLogStats(columns []string) *logStats { return &logStats{columns: columns} }
+func newLogStats(columns []string, sc *arrow.Schema) *logStats {
+	return &logStats{columns: columns, schema: sc}
+}
 
 func (l *logStats) add(rows arrow.RecordBatch) {
 	if l.columns == nil {
@@ -323,7 +345,7 @@ func (l *logStats) all() []mdt.ColumnStats {
 		s.ValueCount, s.NullCount = mdt.Some(l.rows), mdt.Some(s.NullCount.V)
 		s.TotalSize, s.TotalUncompressedSize = mdt.Some[int64](0), mdt.Some[int64](0)
 	}
-	return out
+	return typed(out, l.schema)
 }
 
 func statValue(a arrow.Array, row int, kind mdt.Kind) mdt.Value {
@@ -437,7 +459,7 @@ func (s *Snapshot) fileStats(ctx context.Context, columns []string) iter.Seq2[me
 					yield(metadata.FileStats{}, err)
 					return
 				}
-				st := metadata.FileStats{Partition: sl.Group.Partition, Name: path.Base(sl.Base.Key), Columns: pick(columns, f.ColumnStats(), f.NumRows())}
+				st := metadata.FileStats{Partition: sl.Group.Partition, Name: path.Base(sl.Base.Key), Columns: pick(columns, f.ColumnStats(), f.NumRows(), s.schema)}
 				if !yield(st, nil) {
 					return
 				}
@@ -450,7 +472,7 @@ func (s *Snapshot) fileStats(ctx context.Context, columns []string) iter.Seq2[me
 					yield(metadata.FileStats{}, err)
 					return
 				}
-				gathered := newLogStats(columns)
+				gathered := newLogStats(columns, s.schema)
 				if ch.Rows != nil {
 					gathered.add(ch.Rows)
 				}
