@@ -298,3 +298,11 @@ func partitionValue(t arrow.DataType, text string) (v mdt.Value, ok bool) {
 	}
 	return v, false
 }
+
+// BadMetadata says why the metadata table that the table has cannot be relied on; nil: it can, or there is none.
+func (s *Snapshot) BadMetadata() error {
+	if s.st.catalog == nil {
+		return nil
+	}
+	return s.st.catalog.bad
+}

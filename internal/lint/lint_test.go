@@ -33,6 +33,7 @@ var rooms = map[string][]string{
 	"cluster":           {"table", "format"},
 	"clean":             {"table", "format"},
 	"savepoint":         {"table", "format"},
+	"verify":            {"table", "storage", "format"},
 	"catalog":           {"table"},
 	"audit":             {"table"},
 	"ingest/checkpoint": {},
