@@ -28,7 +28,9 @@ func (t *benchTable) Slices(ctx context.Context, p string) ([]fsview.FileSlice, 
 func (t *benchTable) open(_ context.Context, f fsview.FileSlice) (baseFile, error) {
 	return t.files[f.Base.Key], nil
 }
-func (t *benchTable) LoggedKeys(context.Context, fsview.FileSlice) (*array.String, error) { return nil, nil }
+func (t *benchTable) LoggedKeys(context.Context, fsview.FileSlice) (*array.String, error) {
+	return nil, nil
+}
 func (f *benchFile) KeyValue(k string) (string, bool) { v, ok := f.meta[k]; return v, ok }
 func (f *benchFile) RowGroups() (n []int64) {
 	for _, c := range f.cols {
