@@ -30,6 +30,8 @@ import (
 type catalog struct {
 	*metadata.Table
 	bad error // why it must not be trusted
+	// unreadable says that reading it showed that: opening it again would not.
+	unreadable bool
 }
 
 // openMetadata opens the metadata table that the properties name, or goes on with the one that is open. One that is
@@ -38,11 +40,16 @@ func (t *Table) openMetadata(ctx context.Context, old, next *state) error {
 	if !metadata.Enabled(next.props) {
 		return nil
 	}
-	if old != nil && old.catalog != nil && old.catalog.bad == nil && old.props[propMDT] == next.props[propMDT] {
+	same := old != nil && old.catalog != nil && old.props[propMDT] == next.props[propMDT]
+	if same && old.catalog.unreadable {
+		next.catalog = old.catalog
+		return nil
+	}
+	if same && old.catalog.bad == nil {
 		next.catalog = old.catalog
 		if next.under == nil || old.under != next.under {
 			// Others may have written. What is looked up here must not be put before a writer of this Table.
-			next.catalog = &catalog{old.catalog.Copy(), nil}
+			next.catalog = &catalog{Table: old.catalog.Copy()}
 			if err := next.catalog.Refresh(ctx); err != nil {
 				return err
 			}
@@ -52,7 +59,7 @@ func (t *Table) openMetadata(ctx context.Context, old, next *state) error {
 		if err != nil && !errors.Is(err, format.ErrCorrupt) {
 			return err
 		}
-		next.catalog = &catalog{m, err}
+		next.catalog = &catalog{Table: m, bad: err}
 	}
 	if next.catalog.bad == nil {
 		missing, err := t.behind(ctx, next)
@@ -60,7 +67,7 @@ func (t *Table) openMetadata(ctx context.Context, old, next *state) error {
 			return err
 		}
 		if missing != "" {
-			next.catalog = &catalog{next.catalog.Table, fmt.Errorf("%w: the metadata table knows nothing of instant %s", format.ErrCorrupt, missing)}
+			next.catalog = &catalog{Table: next.catalog.Table, bad: fmt.Errorf("%w: the metadata table knows nothing of instant %s", format.ErrCorrupt, missing)}
 		}
 	}
 	if err := next.catalog.bad; err != nil {

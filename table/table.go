@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/lakectl/lakectl/format"
 	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table/fsview"
@@ -251,16 +252,21 @@ func (t *Table) listed(ctx context.Context, s *state) (*state, error) {
 	if s.files != nil {
 		return s, nil
 	}
-	list := func() (map[string]fsview.File, error) { return listFiles(ctx, t.store, t.base) }
+	next := *s
+	var err error
 	if s.trusted() != nil {
-		list = func() (map[string]fsview.File, error) { return t.listMetadata(ctx, s) }
+		next.files, err = t.listMetadata(ctx, s)
+		if errors.Is(err, format.ErrCorrupt) {
+			t.opts.Log.Warn("metadata table is not trusted: files are listed on storage", "table", t.base, "error", err)
+			next.catalog = &catalog{Table: s.catalog.Table, bad: err, unreadable: true}
+		}
 	}
-	files, err := list()
+	if next.trusted() == nil {
+		next.files, err = listFiles(ctx, t.store, t.base)
+	}
 	if err != nil {
 		return nil, err
 	}
-	next := *s
-	next.files = files
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.state == s {

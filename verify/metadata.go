@@ -85,9 +85,13 @@ func (c *checker) statistics(ctx context.Context, m *metadata.Table) error {
 			return err
 		}
 		for _, sl := range byPartition[p] {
-			f, err := c.snap.OpenBase(ctx, sl)
-			if errors.Is(err, format.ErrCorrupt) || errors.Is(err, storage.ErrNotFound) {
+			size, ok := c.stored[sl.Base.Key]
+			if !ok {
 				continue // told already
+			}
+			f, err := c.snap.OpenBase(ctx, fsview.FileSlice{Base: &fsview.File{Key: sl.Base.Key, Size: size}})
+			if errors.Is(err, format.ErrCorrupt) {
+				continue
 			}
 			if err != nil {
 				return err

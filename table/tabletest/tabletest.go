@@ -86,13 +86,18 @@ func batch(rows []Row) record.Batch {
 
 // Commit upserts the rows.
 func Commit(tb *table.Table, rows ...Row) (table.CommitInfo, error) {
+	return CommitWith(tb, index.NewBloom(index.BloomOptions{}), rows...)
+}
+
+// CommitWith upserts the rows where l finds them.
+func CommitWith(tb *table.Table, l table.Locator, rows ...Row) (table.CommitInfo, error) {
 	ctx := context.Background()
 	x, err := tb.Begin(ctx)
 	if err != nil {
 		return table.CommitInfo{}, err
 	}
 	defer func() { _ = x.Abort(ctx) }()
-	if err := x.Upsert(ctx, batch(rows), index.NewBloom(index.BloomOptions{})); err != nil {
+	if err := x.Upsert(ctx, batch(rows), l); err != nil {
 		return table.CommitInfo{}, err
 	}
 	return x.Commit(ctx, nil)
