@@ -101,6 +101,7 @@ class Cell:
         self.shop = over.pop("shop", None) or shop.Shop(f"{version}{store}", self.name, decimals)
         self.topic = f"shop.public.{self.name}"
         self.index = index
+        self.read_opt = {}
         if store == "s3":
             suite.s3.bucket("lake")
             self.path, self.disk = f"s3://lake/{self.name}", f"{suite.s3.root}/lake/{self.name}"
@@ -120,14 +121,14 @@ class Cell:
         c("lakectl read", lambda: self.read_own(want))
         if engines:
             for w in self.sparks():
-                c(f"Spark, Hudi {w.version}", lambda: readers.compare(readers.spark(w, self.path, self.s.tmp), want))
+                c(f"Spark, Hudi {w.version}", lambda: readers.compare(readers.spark(w, self.path, self.s.tmp, self.read_opt), want))
         if not (pending and self.version == 6):  # hudi-rs does not read logs of version 6 that wait for a compaction
             c("hudi-rs", lambda: readers.compare(readers.hudi_rs(self.path, self.s3()), want))
         if self.kind == "mor":
             want = self.read_optimized()
             if engines:
                 for w in self.sparks():
-                    ro = {"hoodie.datasource.query.type": "read_optimized"}
+                    ro = self.read_opt | {"hoodie.datasource.query.type": "read_optimized"}
                     c(f"read optimized: Spark, Hudi {w.version}", lambda: readers.compare(readers.spark(w, self.path, self.s.tmp, ro), want))
         ro = "read optimized: " if self.kind == "mor" else ""
         if want.num_rows:

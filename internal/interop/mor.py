@@ -10,7 +10,7 @@ class Life(Cell):
     """The life of a copy-on-write table again, on log files; then Spark compacts and cleans."""
 
     def __init__(self, suite, version, store, scale, index, **over):
-        super().__init__(suite, version, store, scale, index, "text", type="mor", **over)
+        super().__init__(suite, version, store, scale, index, "text", **({"type": "mor"} | over))
 
     def worker(self):
         """The engine that wrote this version first."""
@@ -26,10 +26,10 @@ class Life(Cell):
         self.l.catch_up()
 
     def procedure(self, text):
-        """A Spark procedure on the table; the new instants of its timeline. Spark would make a metadata table where there is none."""
+        """A Spark procedure on the table; the new instants of its timeline. Left alone, Spark makes a metadata table."""
         before = set(timeline(self.disk))
         path = self.path.replace("s3://", "s3a://")
-        self.worker().ask(cmd="sql", sql=text.replace("{p}", f"'{path}'").replace("{o}", "hoodie.metadata.enable=false"), **({"table": path} if "{t}" in text else {}))
+        self.worker().ask(cmd="sql", sql=text.replace("{p}", f"'{path}'").replace("{o}", f"hoodie.metadata.enable={self.spark_options()['hoodie.metadata.enable']}"), **({"table": path} if "{t}" in text else {}))
         return sorted(set(timeline(self.disk)) - before)
 
     def needs(self, what, got, *ends):

@@ -1,28 +1,30 @@
 """The interop suite; see run.sh. One line per check on stdout, a summary at the end; exit 1 when a check failed."""
 import argparse, glob, json, os, random, shutil, signal, subprocess, sys, tarfile, tempfile, threading, time
 import pyarrow as pa
-import mor, readers, services, shop
+import mdt, mor, readers, services, shop
 from cell import OWNED, Cell, Lakectl, Report, committed_files, stray_files, timeline
 
 ROOT = os.path.dirname(os.path.dirname(services.HERE))
 START = time.time()
 MOR = ((9, "local", {"type": "bloom"}), (9, "s3", {"type": "bucket", "buckets": 2}), (6, "local", {"type": "bloom"}), (6, "s3", {"type": "bucket", "buckets": 2}))
-PARTS = ["conformance", "golden", "9:s3", "6:local", "9:local", "6:s3", *(f"mor:{v}:{s}" for v, s, _ in MOR), "services:9:s3", "services:6:local", "wide", "first", "kills"]
+PARTS = ["conformance", "golden", "9:s3", "6:local", "9:local", "6:s3", *(f"mor:{v}:{s}" for v, s, _ in MOR), "services:9:s3", "services:6:local", "mdt", "wide", "first", "kills", "kills:mor"]
 
 
-def kills(suite, n, seed):
-    """kill -9 at n random moments of an ingest into S3, while events arrive; then exactly the rows that were produced."""
+def kills(suite, n, seed, kind="cow"):
+    """kill -9 at n random moments of an ingest into S3, while events arrive; then exactly the rows that were produced. A merge-on-read
+    table is compacted and cleaned all the while."""
     g = random.Random(seed)
-    print(f"     kill test: {n} kills, seed {seed}", flush=True)
-    name = "orders_killed"
+    print(f"     kill test: {kind}, {n} kills, seed {seed}", flush=True)
+    name = f"orders_{kind}_killed"
     suite.s3.bucket("lake")
     sh = shop.Shop(seed, name)
     topic = f"shop.public.{name}"
     suite.kafka.create_topic(topic, shop.PARTITIONS)
     disk = f"{suite.s3.root}/lake/{name}"
     l = Lakectl(suite.binary, suite.tmp, name, suite.kafka, suite.s3, f"s3://lake/{name}", 9, {"type": "bloom"}, sh.declared(), topic,
-                lease="5s", commit={"interval": "300ms", "max_records": 5000})
-    seen = {"before any commit": 0, "during a commit": 0, "between commits": 0, "exit 5 met": 0}
+                lease="5s", commit={"interval": "300ms", "max_records": 5000}, type=kind,
+                services={"compaction": {"mode": "inline", "max_delta_commits": 2}, "clean": {"mode": "inline", "keep_commits": 4}} if kind == "mor" else {})
+    seen = {"before any commit": 0, "during a commit": 0, "during a compaction": 0, "between commits": 0, "exit 5 met": 0}
     stop = threading.Event()
 
     def produce():
@@ -59,14 +61,18 @@ def kills(suite, n, seed):
             if not os.path.isdir(f"{disk}/.hoodie"):
                 seen["before any commit"] += 1
             else:
-                seen["during a commit" if committed_files(disk)[1] else "between commits"] += 1
+                pending = committed_files(disk)[1]
+                compacting = any(f.split(".")[0] in pending and ".compaction." in f for f in timeline(disk))
+                seen["during a compaction" if compacting else "during a commit" if pending else "between commits"] += 1
     finally:
         stop.set()
         t.join()
     l.catch_up()
+    if kind == "mor":
+        l.run("compact", "-c", l.config, "--execute-only", "--no-clean", "--no-archive")
     print(f"     killed {seen}; {sh.next} keys made, {len(sh.rows)} rows left, {len(timeline(disk))} timeline files", flush=True)
     want = sh.expected()
-    c = lambda what, f: suite.report.check(f"{n} kills: {what}", f)
+    c = lambda what, f: suite.report.check(f"{n} kills, {kind}: {what}", f)
     def own():
         out = l.run("read", *l.where(True), "--format", "jsonl", "--sort").stdout.decode()
         return readers.compare_lines(out.splitlines(), shop.canonical(want), lambda r: (str(r["id"]), r["region"]))
@@ -169,7 +175,7 @@ def main():
     ap.add_argument("binary")
     ap.add_argument("--kills", type=int, default=10)
     ap.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"))
-    ap.add_argument("--only", default=",".join(PARTS), help="parts to run")
+    ap.add_argument("--only", default=",".join(PARTS), help=f"parts to run: {', '.join(PARTS)}")
     ap.add_argument("--rows", type=int, default=200_000)
     ap.add_argument("--keep", action="store_true", help="leave the tables and logs")
     a = ap.parse_args()
@@ -185,7 +191,7 @@ def main():
         s.s3 = services.S3(s.tmp)
         s.kafka = services.Kafka(s.tmp)
         s.sparks = [services.Spark("1.2.0", s.tmp)] if only != ["conformance"] else []
-        if set(only) - {"conformance", "kills"}:
+        if set(only) - {"conformance", "kills", "kills:mor"}:
             s.sparks.append(services.Spark("0.15.0", s.tmp))
             s.trino = services.Trino(s.tmp, s.s3)
         for w in s.sparks:
@@ -206,12 +212,17 @@ def main():
         for version, store, index in ((9, "s3", {"type": "bucket", "buckets": 2}), (6, "local", {"type": "bloom"})):
             if f"services:{version}:{store}" in only:
                 mor.Services(s, version, store, index).life()
+        if "mdt" in only:
+            mdt.all_kinds(s)
         if "wide" in only:
             mor.wides(s)
         if "first" in only:
             mor.firsts(s)
         if "kills" in only:
-            s.report.check(f"{a.kills} kills: ingest goes on to the end", lambda: kills(s, a.kills, a.seed))
+            s.report.check(f"{a.kills} kills, cow: ingest goes on to the end", lambda: kills(s, a.kills, a.seed))
+        if "kills:mor" in only:
+            n = (a.kills + 1) // 2
+            s.report.check(f"{n} kills, mor: ingest goes on to the end", lambda: kills(s, n, a.seed, "mor"))
     finally:
         services.stop_all()
         if a.keep or s.report.failed:

@@ -1,6 +1,6 @@
 """Real Apache Hudi on Spark, one JVM for a whole suite: worker.py HUDI_VERSION. A JSON request per line on stdin, an answer per line on
 stdout: {"cmd": "read", "path", "out"}: the snapshot, without meta columns, as Parquet under out;
-{"cmd": "write", "path", "rows", "op": "upsert"|"delete"|..., "opt": {...}}: the Parquet file rows into the table;
+{"cmd": "count", "path", "where": SQL, "opt"}: how many rows; {"cmd": "write", "path", "rows", "op": "upsert"|"delete"|..., "opt": {...}}: the Parquet file rows into the table;
 {"cmd": "sql", "sql", "table": PATH or absent}: rows as text; {t} in the text is a table registered at PATH; {"cmd": "quit"}."""
 import json, os, sys, time
 
@@ -64,6 +64,8 @@ def answer(r):
         df = df.select(*[c for c in df.columns if not c.startswith("_hoodie_")])
         df.write.mode("overwrite").parquet(r["out"])
         return {"schema": df.schema.simpleString()}
+    if r["cmd"] == "count":
+        return {"count": spark.read.format("hudi").options(**r["opt"]).load(r["path"]).where(r["where"]).count()}
     if r["cmd"] == "write":
         df = spark.read.parquet(r["rows"])
         df.write.format("hudi").options(**r["opt"]).option("hoodie.datasource.write.operation", r["op"]).mode("append").save(r["path"])
