@@ -18,7 +18,7 @@ import (
 
 func (a *app) inspectCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use: "inspect", Short: "Show what is on disk: timeline, files, schema, properties",
+		Use: "inspect", Short: "Show what is on disk: timeline, files, schema, properties, logs, metadata table",
 		Example: "  lakectl inspect timeline --path ./lake/orders\n  lakectl inspect files --path s3://lake/shop/orders --output json",
 	}
 	var subs []*cobra.Command
@@ -41,6 +41,7 @@ func (a *app) inspectCommand() *cobra.Command {
 	add("files", "The newest file slice of every file group", a.inspectFiles)
 	add("schema", "The columns of the newest snapshot", a.inspectSchema)
 	add("properties", "hoodie.properties", a.inspectProperties)
+	subs = append(subs, a.inspectLogCommand(), a.inspectMetadataCommand())
 	return group(c, subs...)
 }
 
