@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lakectl/lakectl/format"
+	"github.com/lakectl/lakectl/format/filename"
 	"github.com/lakectl/lakectl/format/hfile"
 	"github.com/lakectl/lakectl/format/logfile"
 	"github.com/lakectl/lakectl/format/mdt"
@@ -284,6 +285,10 @@ func (t *Table) blocks(ctx context.Context, s *state, logs []fsview.File, valid 
 			at := timeline.Time(block.Header[logfile.InstantTime])
 			switch {
 			case block.Type == logfile.Corrupt:
+				// Before version 8 a writer that died may have left it. Later, what the log file's own instant wrote is lost.
+				if l, ok := filename.ParseLog(path.Base(logs[i].Key)); ok && t.layout.CompletionTimes() && valid(timeline.Time(l.Instant)) {
+					return nil, fmt.Errorf("%w: %s: block at %d", format.ErrCorrupt, logs[i].Key, block.Offset)
+				}
 			case block.Type == logfile.Command:
 				target := block.Header[logfile.TargetInstantTime]
 				out = slices.DeleteFunc(out, func(b logfile.Block) bool { return b.Header[logfile.InstantTime] == target })

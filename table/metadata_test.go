@@ -1,0 +1,100 @@
+package table_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lakectl/lakectl/format"
+	"github.com/lakectl/lakectl/storage"
+	"github.com/lakectl/lakectl/storage/mem"
+	"github.com/lakectl/lakectl/table"
+)
+
+// TestDamagedMetadata: a metadata table that is damaged or misses a commit hides nothing from readers, keeps writers away,
+// and is as good as new once it is rebuilt.
+func TestDamagedMetadata(t *testing.T) {
+	ctx := context.Background()
+	for name, harm := range map[string]func(t *testing.T, disk *mem.Store){
+		"a log file cut short": func(t *testing.T, disk *mem.Store) {
+			change(t, disk, "files/.files-", func(b []byte) []byte { return b[:len(b)/2] })
+		},
+		"a commit missing": func(t *testing.T, disk *mem.Store) { remove(t, disk, ".deltacommit") },
+		"no properties":    func(t *testing.T, disk *mem.Store) { remove(t, disk, "hoodie.properties") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk := mem.New()
+			tb := create(t, disk, orders(9, mor), table.Options{Metadata: "always"})
+			mustCommit(t, tb, bloom(), row{id: "a", part: "p", ts: 1, name: "a1"}, row{id: "b", part: "q", ts: 1, name: "b1"})
+			mustCommit(t, tb, bloom(), row{id: "a", part: "p", ts: 2, name: "a2"}, row{id: "c", part: "q", ts: 1, name: "c1"})
+			mustCommit(t, tb, bloom(), row{id: "d", part: "p", ts: 2, name: "d1"})
+			want := contents(t, tb)
+			if err := tb.Close(ctx); err != nil {
+				t.Fatal(err)
+			}
+			harm(t, disk)
+			again, err := table.Open(ctx, disk, tb.Base(), table.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, contents(t, again)); diff != "" {
+				t.Errorf("a reader (-want +got):\n%s", diff)
+			}
+			_, err = commit(again, bloom(), row{id: "a", part: "p", ts: 3, name: "a3"})
+			if !errors.Is(err, format.ErrCorrupt) || !strings.Contains(err.Error(), "rebuild") {
+				t.Errorf("a writer: %v, want ErrCorrupt that says what to do", err)
+			}
+			if err := again.RebuildMetadata(ctx); err != nil {
+				t.Fatal(err)
+			}
+			mustCommit(t, again, bloom(), row{id: "a", part: "p", ts: 3, name: "a3"})
+			want["p/a"] = "3,a3"
+			if diff := cmp.Diff(want, contents(t, again)); diff != "" {
+				t.Errorf("after rebuilding (-want +got):\n%s", diff)
+			}
+			listed(t, again, true)
+		})
+	}
+}
+
+// matching returns the keys of the metadata table, newest last, that hold a text and are of a data commit.
+func matching(t *testing.T, disk *mem.Store, text string) []string {
+	t.Helper()
+	var out []string
+	for info, err := range disk.List(context.Background(), "lake/orders/.hoodie/metadata/", "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(info.Key, text) && !strings.Contains(info.Key, "0000000000000000") && !strings.HasSuffix(info.Key, "requested") && !strings.HasSuffix(info.Key, "inflight") {
+			out = append(out, info.Key)
+		}
+	}
+	if len(out) == 0 {
+		t.Fatalf("nothing in the metadata table is named %s", text)
+	}
+	return out
+}
+
+func change(t *testing.T, disk *mem.Store, text string, f func([]byte) []byte) {
+	t.Helper()
+	keys := matching(t, disk, text)
+	key := keys[len(keys)-1]
+	b, _, err := disk.Get(context.Background(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := disk.Put(context.Background(), key, f(b), storage.Cond{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func remove(t *testing.T, disk *mem.Store, text string) {
+	t.Helper()
+	keys := matching(t, disk, text)
+	if err := disk.Delete(context.Background(), keys[len(keys)-1]); err != nil {
+		t.Fatal(err)
+	}
+}
