@@ -1,6 +1,7 @@
 package table
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"errors"
@@ -54,7 +55,47 @@ func (t *Table) SnapshotAt(ctx context.Context, at timeline.Time) (*Snapshot, er
 	if err != nil {
 		return nil, err
 	}
+	if err := t.kept(ctx, s, at); err != nil {
+		return nil, err
+	}
 	return t.snapshot(ctx, s, at)
+}
+
+// kept says whether cleaning has left what the table was as of an instant. Where it has not, a view of what is left would
+// lack rows, silently.
+func (t *Table) kept(ctx context.Context, s *state, at timeline.Time) error {
+	done := s.tl.Completed()
+	last, ok := done.Of(timeline.Clean).Last()
+	if !ok {
+		return nil
+	}
+	b, err := timeline.Read(ctx, t.store, t.base, s.layout, last)
+	if err != nil {
+		return err
+	}
+	m, err := action.DecodeCleanMetadata(b)
+	if err != nil {
+		return fmt.Errorf("clean %s: %w", last.Requested, err)
+	}
+	from := timeline.Time(m.EarliestCommitToRetain)
+	if from == "" || at >= from {
+		return nil
+	}
+	// What stood just before the earliest commit to retain is kept for its readers.
+	var asked, before timeline.Time
+	for _, in := range done.Instants {
+		if in.Action.Writes() && in.Requested <= at {
+			asked = max(asked, in.Requested)
+		}
+		if in.Action.Writes() && in.Requested < from {
+			before = max(before, in.Requested)
+		}
+	}
+	held := slices.ContainsFunc(done.Of(timeline.Savepoint).Instants, func(in timeline.Instant) bool { return in.Requested == asked })
+	if held || asked != "" && asked == before {
+		return nil
+	}
+	return fmt.Errorf("what the table was as of %s was %w: files are kept for readers as of %s or later", at, ErrCleaned, cmp.Or(before, from))
 }
 
 func (t *Table) snapshot(ctx context.Context, s *state, at timeline.Time) (*Snapshot, error) {

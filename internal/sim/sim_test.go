@@ -296,7 +296,11 @@ func (w *world) read(ctx context.Context, p *process, rnd *rand.Rand, stop <-cha
 	last, idle := 0, 0
 	for {
 		step, err := w.look(ctx, tb, rnd)
-		if errors.Is(err, storage.ErrNotFound) || errors.Is(err, table.ErrCleaned) {
+		if errors.Is(err, table.ErrCleaned) { // services commit too, and push out what readers may ask for
+			w.did["cleaned away"]++
+			err = nil
+		}
+		if errors.Is(err, storage.ErrNotFound) {
 			// A reader that is slower than the retention of old files must look again.
 			now, _, e := w.newest(ctx, tb)
 			if e != nil || now-step < 3 {
@@ -313,7 +317,7 @@ func (w *world) read(ctx context.Context, p *process, rnd *rand.Rand, stop <-cha
 		select {
 		case <-stop:
 			for range 2 {
-				if _, err := w.look(ctx, tb, rnd); err != nil {
+				if _, err := w.look(ctx, tb, rnd); err != nil && !errors.Is(err, table.ErrCleaned) {
 					return err
 				}
 			}
