@@ -396,7 +396,7 @@ func TestEveryWriteBroken(t *testing.T) {
 			// The run after the broken one has more to archive, or the same.
 			for _, next := range []archive.Plan{first, second} {
 				broken := 0
-				for k := int64(0); ; k++ {
+				for k := int64(0); ; k += storagetest.Step() {
 					disk, _ := load(t, files, "")
 					faulty := &storagetest.Faulty{Store: disk, Mode: mode, K: k}
 					err := archive.Execute(t.Context(), faulty, base, l, first, o)
@@ -427,7 +427,7 @@ func TestEveryWriteBroken(t *testing.T) {
 						t.Fatalf("%s: active is %v, want %v", where, left, want)
 					}
 				}
-				if broken < 4 {
+				if broken*int(storagetest.Step()) < 4 {
 					t.Errorf("%s %s: only %d writes were broken", name, mode, broken)
 				}
 			}

@@ -98,7 +98,7 @@ func TestEveryWriteOfRunBroken(t *testing.T) {
 	for _, version := range []int{9, 6} {
 		for _, mode := range []storagetest.Mode{storagetest.FailBefore, storagetest.FailAfter, storagetest.Crash} {
 			broken := 0
-			for k := int64(0); ; k++ {
+			for k := int64(0); ; k += storagetest.Step() {
 				disk := mem.New()
 				tb := tabletest.Create(t, disk, "cow", version, table.Options{})
 				for n := range 6 {
@@ -152,7 +152,7 @@ func TestEveryWriteOfRunBroken(t *testing.T) {
 				}
 				_ = next.Close(ctx)
 			}
-			if broken < 4 {
+			if broken*int(storagetest.Step()) < 4 {
 				t.Errorf("v%d %s: only %d writes were broken", version, mode, broken)
 			}
 		}

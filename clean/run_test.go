@@ -127,7 +127,7 @@ func TestEveryWriteBroken(t *testing.T) {
 	for _, version := range []int{9, 6} {
 		for _, mode := range []storagetest.Mode{storagetest.FailBefore, storagetest.FailAfter, storagetest.Crash} {
 			broken := 0
-			for k := int64(0); ; k++ {
+			for k := int64(0); ; k += storagetest.Step() {
 				disk := mem.New()
 				tb := tabletest.Create(t, disk, "mor", version, table.Options{})
 				lived(t, tb, 9)
@@ -176,7 +176,7 @@ func TestEveryWriteBroken(t *testing.T) {
 				}
 				_ = next.Close(ctx)
 			}
-			if broken < 4 {
+			if broken*int(storagetest.Step()) < 4 {
 				t.Errorf("v%d %s: only %d writes were broken", version, mode, broken)
 			}
 		}

@@ -246,7 +246,7 @@ func TestEveryWriteBroken(t *testing.T) {
 	for _, version := range []int{9, 6} {
 		for _, mode := range []storagetest.Mode{storagetest.FailBefore, storagetest.FailAfter, storagetest.Crash} {
 			broken := 0
-			for k := int64(0); ; k++ {
+			for k := int64(0); ; k += storagetest.Step() {
 				disk := mem.New()
 				tb := tabletest.Create(t, disk, "mor", version, table.Options{})
 				commits(t, tb, 3)
@@ -299,7 +299,7 @@ func TestEveryWriteBroken(t *testing.T) {
 					t.Fatal(what)
 				}
 			}
-			if broken < 8 {
+			if broken*int(storagetest.Step()) < 8 {
 				t.Errorf("v%d %s: only %d writes were broken", version, mode, broken)
 			}
 		}

@@ -169,7 +169,7 @@ func TestEveryWriteOfAnOverwriteBroken(t *testing.T) {
 	for _, config := range []table.Config{orders(9), orders(6), orders(9, mor)} {
 		for _, mode := range []storagetest.Mode{storagetest.FailBefore, storagetest.FailAfter, storagetest.Crash} {
 			broken := 0
-			for k := int64(0); ; k++ {
+			for k := int64(0); ; k += storagetest.Step() {
 				disk := mem.New()
 				tb := create(t, disk, config, table.Options{})
 				before := replaceable(t, tb, bloom())
@@ -229,7 +229,7 @@ func TestEveryWriteOfAnOverwriteBroken(t *testing.T) {
 				}
 				_ = next.Close(ctx)
 			}
-			if broken < 8 {
+			if broken*int(storagetest.Step()) < 8 {
 				t.Errorf("v%d%s %s: only %d writes were broken", config.Version, config.Type, mode, broken)
 			}
 		}

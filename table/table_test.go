@@ -618,7 +618,7 @@ func TestEveryWriteOfACommitBroken(t *testing.T) {
 		version := fmt.Sprint(config.Version, config.Type, tt.before, tt.made)
 		for _, mode := range []storagetest.Mode{storagetest.FailBefore, storagetest.FailAfter, storagetest.Crash} {
 			broken := 0
-			for k := int64(0); ; k++ {
+			for k := int64(0); ; k += storagetest.Step() {
 				disk := mem.New()
 				tb := create(t, disk, config, table.Options{SmallFile: -1, Metadata: metadataIf(tt.before)})
 				mustCommit(t, tb, bloom(), row{id: "a", part: "p", ts: 1, name: "a1"}, row{id: "b", part: "p", ts: 1, name: "b1"}, row{id: "x", part: "q", ts: 1, name: "x1"})
@@ -670,7 +670,7 @@ func TestEveryWriteOfACommitBroken(t *testing.T) {
 				}
 				_ = next.Close(ctx)
 			}
-			if broken < 10 {
+			if broken*int(storagetest.Step()) < 10 {
 				t.Errorf("v%s %s: only %d writes were broken", version, mode, broken)
 			}
 		}

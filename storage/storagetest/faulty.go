@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"sync/atomic"
+	"testing"
 
 	"github.com/lakectl/lakectl/storage"
 )
@@ -28,6 +29,14 @@ func (m Mode) String() string {
 		return "crash"
 	}
 	return fmt.Sprintf("Mode(%d)", int(m))
+}
+
+// Step is how far apart the writes are that a test breaks: it breaks each, or, where tests are to be short, one in five.
+func Step() int64 {
+	if testing.Short() {
+		return 5
+	}
+	return 1
 }
 
 // Faulty passes calls on and breaks the K-th write, counted from 0, in one Mode. Each Put, each Upload.Commit and each

@@ -365,7 +365,7 @@ func TestFaults(t *testing.T) {
 			}
 			t.Run(fmt.Sprintf("v%d/%v", version, mode), func(t *testing.T) {
 				k := int64(0)
-				for ; ; k++ {
+				for ; ; k += storagetest.Step() {
 					disk := mem.New()
 					faulty := &storagetest.Faulty{Store: disk, Mode: mode, K: k}
 					live(t, disk, faulty, version)
