@@ -258,6 +258,15 @@ func TestKeep(t *testing.T) {
 	check(t, "absent", rows[2], row{"op": "upsert", "key": "1", "path": "", "id": "1", "b": "KEPT", "l": "KEPT", "m": "KEPT"})
 }
 
+// Rows that came before a column did not carry it, a delete carries nothing.
+func TestKeepBeforeAColumnComes(t *testing.T) {
+	o := Options{Format: "debezium-json", Key: []string{"id"}, Columns: map[string]string{"y": "int"}, KeepAbsent: true}
+	_, rows := decodeAll(t, mustNew(t, o), messages(`{"op":"c","after":{"id":1,"x":1}}`, `{"op":"d","before":{"id":2}}`, `{"op":"c","after":{"id":3,"y":2,"z":"a"}}`))
+	check(t, "before", rows[0], row{"op": "upsert", "key": "1", "path": "", "id": "1", "x": "1", "y": "KEPT", "z": "KEPT"})
+	check(t, "a delete", rows[1], row{"op": "delete", "key": "2", "path": "", "id": "2"})
+	check(t, "with it", rows[2], row{"op": "upsert", "key": "3", "path": "", "id": "3", "x": "KEPT", "y": "2", "z": "a"})
+}
+
 func TestPartitionsFromColumns(t *testing.T) {
 	o := Options{Format: "json", Key: []string{"id"}, Partition: []record.PartitionField{{Field: "at", Format: "yyyy-MM-dd"}}}
 	b, rejects, err := mustNew(t, o).Decode(context.Background(), messages(`{"id":1,"at":"2026-01-31T23:00:00Z"}`, `{"id":2,"at":"tomorrow"}`))

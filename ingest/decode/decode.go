@@ -299,6 +299,14 @@ func (d *decoder) addColumn(id int, t *typ, nullable bool) {
 	for _, m := range d.meta {
 		info.order = info.order || m.field == id
 	}
+	if d.o.KeepAbsent && !info.key { // the rows before did not carry it
+		info.keep = make([]byte, (d.n+7)/8)
+		for r, op := range d.ops[:d.n] {
+			if op == record.Upsert {
+				info.keep[r>>3] |= 1 << (r & 7)
+			}
+		}
+	}
 	d.fields[id].col = len(d.cols)
 	d.cols, d.info = append(d.cols, c), append(d.info, info)
 	d.schema = nil
