@@ -58,6 +58,7 @@ class Life(Cell):
 
     def life(self):
         n, sh = self.scale, self.shop
+        full = self.store == "local"
 
         def load():
             sh.create(n // 2, op="r")
@@ -94,14 +95,14 @@ class Life(Cell):
 
         if not self.step("load", load, engines=False):
             return
-        if not self.step("upserts", self.change, engines=False) or not self.step("deletes", deletes, trino=True):
+        if not self.step("upserts", self.change, engines=False) or not self.step("deletes", deletes, engines=full, trino=True):
             return
         self.s.report.check(f"{self.title}: readers must merge the log files", self.logs_only)
-        if not self.step("an added column", column) or not self.step("kill -9 and restart", killed, engines=False):
+        if not self.step("an added column", column, engines=full) or not self.step("kill -9 and restart", killed, engines=False):
             return
         if not self.step("Spark writes", self.foreign) or not self.step("lakectl goes on after Spark", self.change, engines=False):
             return
-        if not self.step("Spark schedules and runs a compaction", lambda: (self.spark_schedules(), self.spark_compacts())[0], trino=True):
+        if not self.step("Spark schedules and runs a compaction", lambda: (self.spark_schedules(), self.spark_compacts())[0], engines=full, trino=True):
             return
         if not self.step("lakectl goes on after Spark's compaction", self.change, engines=False):
             return

@@ -208,7 +208,7 @@ def main():
                 Cell(s, version, store, rows, index, decimals).life(full=rows == a.rows)
         for version, store, index in MOR:
             if f"mor:{version}:{store}" in only:
-                mor.Life(s, version, store, max(a.rows // 40, 400), index).life()
+                mor.Life(s, version, store, max(a.rows // 100, 400), index).life()
         for version, store, index in ((9, "s3", {"type": "bucket", "buckets": 2}), (6, "local", {"type": "bloom"})):
             if f"services:{version}:{store}" in only:
                 mor.Services(s, version, store, index).life()
