@@ -10,6 +10,8 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,6 +67,7 @@ type world struct {
 	locator func() table.Locator
 	options table.Options
 
+	mu     sync.Mutex
 	states map[int]state // after the commit of a step, were it to succeed
 	steps  int           // that the writer has to do
 	bucket bool
@@ -154,13 +157,12 @@ func (s state) rows() map[string]string {
 }
 
 func (w *world) open(ctx context.Context, p *process) (*table.Table, error) {
-	n := 0
+	var n atomic.Int64
 	o := w.options
 	o.Owner = p.name
 	o.Lease = 10 * time.Second
 	o.NewID = func() string {
-		n++
-		return fmt.Sprintf("%s-%06d-%s", "a1b2c3d4-0000", n, p.name)
+		return fmt.Sprintf("%s-%06d-%s", "a1b2c3d4-0000", n.Add(1), p.name)
 	}
 	return table.Open(ctx, gated{w.disk, w.gate, p}, "lake/t", o)
 }
@@ -227,8 +229,11 @@ func (w *world) write(ctx context.Context, p *process, tb *table.Table) error {
 			return errors.Join(err, x.Abort(ctx))
 		}
 		step := done + 1
-		changes := w.changesFor(w.states[done])
-		w.states[step] = w.states[done].with(step, changes)
+		changes := w.changesFor(w.after(done))
+		next := w.after(done).with(step, changes)
+		w.mu.Lock()
+		w.states[step] = next
+		w.mu.Unlock()
 		b := batch(changes)
 		if err := x.Upsert(ctx, b, l); err != nil {
 			return errors.Join(err, x.Abort(ctx))
@@ -240,33 +245,46 @@ func (w *world) write(ctx context.Context, p *process, tb *table.Table) error {
 	}
 }
 
+func (w *world) count(what string, n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.did[what] += n
+}
+
+// after is the state after a step.
+func (w *world) after(step int) state {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.states[step]
+}
+
 // serve runs table services until the writer has ended.
-func (w *world) serve(ctx context.Context, tb *table.Table, stop <-chan struct{}) error {
+func (w *world) serve(ctx context.Context, tb *table.Table, rnd *rand.Rand, stop <-chan struct{}) error {
 	for {
 		select {
 		case <-stop:
 			return nil
-		case <-time.After(time.Duration(1+w.rnd.IntN(80)) * time.Millisecond):
+		case <-time.After(time.Duration(1+rnd.IntN(80)) * time.Millisecond):
 		}
 		var err error
-		what := w.rnd.IntN(8)
+		what := rnd.IntN(8)
 		switch {
 		case what == 0:
 			var done []clean.Done
 			done, err = clean.Run(ctx, tb, clean.Policy{KeepCommits: 6})
-			w.did["cleans"] += len(done)
+			w.count("cleans", len(done))
 		case what == 1:
 			var plan archive.Plan
 			plan, err = archive.Run(ctx, tb, archive.Policy{KeepMin: 7, KeepMax: 8})
-			w.did["instants archived"] += len(plan.Instants)
+			w.count("instants archived", len(plan.Instants))
 		case what == 2 && !w.bucket: // whose file groups are its buckets
 			var done []table.CommitInfo
 			done, err = cluster.Run(ctx, tb, cluster.Policy{MaxGroup: 4 << 20, TargetSize: 1 << 20})
-			w.did["clusterings"] += len(done)
+			w.count("clusterings", len(done))
 		case w.config.Type == "mor":
 			var done []table.CommitInfo
-			done, err = compaction.Run(ctx, tb, compaction.Policy{MaxDeltaCommits: 1 + w.rnd.IntN(4)})
-			w.did["compactions"] += len(done)
+			done, err = compaction.Run(ctx, tb, compaction.Policy{MaxDeltaCommits: 1 + rnd.IntN(4)})
+			w.count("compactions", len(done))
 		}
 		if err != nil && !errors.Is(err, table.ErrConflict) {
 			return fmt.Errorf("service %d: %w", what, err)
@@ -275,13 +293,14 @@ func (w *world) serve(ctx context.Context, tb *table.Table, stop <-chan struct{}
 }
 
 // life is one process that writes: it ends when all is written, or when it dies or gives up after a failure.
-func (w *world) life(ctx context.Context, p *process) error {
+func (w *world) life(ctx context.Context, p *process, no int) error {
 	tb, err := w.open(ctx, p)
 	if err != nil {
 		return err
 	}
 	stop, served := make(chan struct{}), make(chan error, 1)
-	go func() { served <- w.serve(ctx, tb, stop) }()
+	rnd := rand.New(rand.NewPCG(w.seed, uint64(1000+no)))
+	go func() { served <- w.serve(ctx, tb, rnd, stop) }()
 	err = w.write(ctx, p, tb)
 	close(stop)
 	return errors.Join(err, <-served, tb.Close(ctx))
@@ -297,7 +316,7 @@ func (w *world) read(ctx context.Context, p *process, rnd *rand.Rand, stop <-cha
 	for {
 		step, err := w.look(ctx, tb, rnd)
 		if errors.Is(err, table.ErrCleaned) { // services commit too, and push out what readers may ask for
-			w.did["cleaned away"]++
+			w.count("cleaned away", 1)
 			err = nil
 		}
 		if errors.Is(err, storage.ErrNotFound) {
@@ -344,7 +363,7 @@ func (w *world) look(ctx context.Context, tb *table.Table, rnd *rand.Rand) (step
 	if err != nil {
 		return step, err
 	}
-	want := w.states[step]
+	want := w.after(step)
 	got, err := scan(ctx, s, table.ScanOptions{})
 	if err != nil {
 		return step, fmt.Errorf("snapshot after step %d: %w", step, err)
@@ -352,7 +371,7 @@ func (w *world) look(ctx context.Context, tb *table.Table, rnd *rand.Rand) (step
 	if diff := cmp.Diff(want.rows(), got); diff != "" {
 		return step, fmt.Errorf("snapshot after step %d (-want +got):\n%s", step, diff)
 	}
-	w.did["checks"]++
+	w.count("checks", 1)
 	if step < 2 {
 		return step, nil
 	}
@@ -368,7 +387,7 @@ func (w *world) look(ctx context.Context, tb *table.Table, rnd *rand.Rand) (step
 	if got, err = scan(ctx, old, table.ScanOptions{}); err != nil {
 		return step, fmt.Errorf("as of step %d: %w", earlier, err)
 	}
-	if diff := cmp.Diff(w.states[earlier].rows(), got); diff != "" {
+	if diff := cmp.Diff(w.after(earlier).rows(), got); diff != "" {
 		return step, fmt.Errorf("as of step %d, instant %s (-want +got):\n%s", earlier, at.Requested, diff)
 	}
 	inc, err := tb.Incremental(ctx, at.Completed, newest.Completed)
@@ -383,7 +402,7 @@ func (w *world) look(ctx context.Context, tb *table.Table, rnd *rand.Rand) (step
 			return step, fmt.Errorf("incremental from step %d to %d: key %s is %q, want %d,%s", earlier, step, id, got[id], r.ts, r.name)
 		}
 	}
-	w.did["checks"]++
+	w.count("checks", 1)
 	return step, nil
 }
 
@@ -417,7 +436,7 @@ func (w *world) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if diff := cmp.Diff(w.states[w.steps].rows(), got); diff != "" {
+	if diff := cmp.Diff(w.after(w.steps).rows(), got); diff != "" {
 		return fmt.Errorf("in the end (-want +got):\n%s", diff)
 	}
 	if diff, err := tb.CheckMetadata(ctx); err != nil || len(diff) > 0 {
@@ -475,7 +494,7 @@ func (w *world) run() {
 		defer close(ended)
 		for n := 0; ; n++ {
 			p := &process{name: fmt.Sprintf("writer%02d", n), mortal: n < 12}
-			err := w.life(ctx, p)
+			err := w.life(ctx, p, n)
 			if err == nil {
 				break
 			}
@@ -484,7 +503,7 @@ func (w *world) run() {
 				break
 			}
 			p.die()
-			w.did["deaths"]++
+			w.count("deaths", 1)
 			time.Sleep(time.Duration(w.rnd.IntN(15)) * time.Second) // the next may come before the lease is over
 		}
 		close(stop)
