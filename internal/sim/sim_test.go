@@ -314,6 +314,10 @@ func (w *world) read(ctx context.Context, p *process, rnd *rand.Rand, stop <-cha
 	}
 	last, idle := 0, 0
 	for {
+		before, err := lastClean(ctx, tb)
+		if err != nil {
+			return err
+		}
 		step, err := w.look(ctx, tb, rnd)
 		if errors.Is(err, table.ErrCleaned) { // services commit too, and push out what readers may ask for
 			w.count("cleaned away", 1)
@@ -321,8 +325,8 @@ func (w *world) read(ctx context.Context, p *process, rnd *rand.Rand, stop <-cha
 		}
 		if errors.Is(err, storage.ErrNotFound) {
 			// A reader that is slower than the retention of old files must look again.
-			now, _, e := w.newest(ctx, tb)
-			if e != nil || now-step < 3 {
+			now, e := lastClean(ctx, tb)
+			if e != nil || now == before {
 				return errors.Join(err, e)
 			}
 			continue
@@ -346,12 +350,14 @@ func (w *world) read(ctx context.Context, p *process, rnd *rand.Rand, stop <-cha
 	}
 }
 
-func (w *world) newest(ctx context.Context, tb *table.Table) (int, timeline.Instant, error) {
+// lastClean is the newest clean, done or begun.
+func lastClean(ctx context.Context, tb *table.Table) (timeline.Time, error) {
 	tl, err := tb.Timeline(ctx)
 	if err != nil {
-		return 0, timeline.Instant{}, err
+		return "", err
 	}
-	return stepOf(ctx, tb, tl, 0)
+	last, _ := tl.Of(timeline.Clean).Last()
+	return last.Requested, nil
 }
 
 func (w *world) look(ctx context.Context, tb *table.Table, rnd *rand.Rand) (step int, err error) {

@@ -168,6 +168,9 @@ func (t *Table) adopt(ctx context.Context, tl *timeline.Timeline) error {
 		return nil
 	}
 	m, err := timeline.ReadCommit(ctx, t.store, t.base, t.layout, newest)
+	if errors.Is(err, storage.ErrNotFound) { // rolled back since it was listed; the next look tells
+		return nil
+	}
 	if err != nil {
 		return err
 	}
