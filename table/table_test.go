@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -308,12 +309,19 @@ func TestUnchangedRowsKeepTheirCommitTime(t *testing.T) {
 // recorder notes the keys of writes in their order.
 type recorder struct {
 	storage.Store
+	mu   sync.Mutex
 	keys []string
 	hook func(key string)
 }
 
-func (r *recorder) Put(ctx context.Context, key string, b []byte, c storage.Cond) (storage.Info, error) {
+func (r *recorder) note(key string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.keys = append(r.keys, key)
+}
+
+func (r *recorder) Put(ctx context.Context, key string, b []byte, c storage.Cond) (storage.Info, error) {
+	r.note(key)
 	if r.hook != nil {
 		r.hook(key)
 	}
@@ -321,7 +329,7 @@ func (r *recorder) Put(ctx context.Context, key string, b []byte, c storage.Cond
 }
 
 func (r *recorder) Create(ctx context.Context, key string) (storage.Upload, error) {
-	r.keys = append(r.keys, key)
+	r.note(key)
 	return r.Store.Create(ctx, key)
 }
 
