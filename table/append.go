@@ -351,15 +351,18 @@ func (c *commit) stored(ctx context.Context, sl *fsview.FileSlice, wanted map[st
 			}
 			some := changes{Batch: batch, by: logs.by}
 			defer some.release()
-			if err := c.standing(f, &some, named, add); err != nil {
-				return inMemory{}, nil, err
-			}
-			_, unknown, err := match(f, some.Keys, some.lookUps())
+			m, err := some.mergeInto(f, c.merging.late)
 			if err != nil {
 				return inMemory{}, nil, err
 			}
-			for _, r := range unknown {
+			if m.rows != nil {
+				add(m.rows, named(m.rows))
+			}
+			for _, r := range m.fresh {
 				fresh = append(fresh, hits[r])
+			}
+			if err := c.standing(f, &some, m, add); err != nil {
+				return inMemory{}, nil, err
 			}
 		}
 	}
@@ -392,23 +395,11 @@ func (c *commit) stored(ctx context.Context, sl *fsview.FileSlice, wanted map[st
 	return inMemory{array.NewRecordBatch(c.schema, cols, n)}, at, nil
 }
 
-// standing reads the rows of a base file that logs change, as they stand after the logs.
-func (c *commit) standing(f *parquet.File, logs *changes, named func(arrow.RecordBatch) func(int) string, add func(arrow.RecordBatch, func(int) string)) error {
-	m, err := logs.mergeInto(f, c.merging.late)
-	if err != nil {
-		return err
-	}
-	if m.rows != nil {
-		add(m.rows, named(m.rows))
-	}
-	met, _, err := match(f, logs.Keys, logs.lookUps())
-	if err != nil {
-		return err
-	}
-	var newer []change // rows that are newer than what the logs say of them
-	touched := m.touched()
-	for _, x := range met {
-		if _, ok := slices.BinarySearch(touched, x.at); !ok {
+// standing reads the rows of a base file that are newer than what logs say of them, and so stand as they are.
+func (c *commit) standing(f *parquet.File, logs *changes, m merged, add func(arrow.RecordBatch, func(int) string)) error {
+	var newer []change
+	for _, x := range m.older {
+		if _, filled := slices.BinarySearch(m.at, x.at); !filled {
 			newer = append(newer, x)
 		}
 	}

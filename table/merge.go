@@ -300,7 +300,8 @@ type merged struct {
 	at    []int64           // rows of the file that have new values, in its order
 	rows  arrow.RecordBatch // the values, in the columns of the changes; nil: none
 	fresh []int32           // changes that are new rows
-	stale int64             // changes that are older than their row
+	stale int64             // changes that are older than their row, and change nothing
+	older []change          // changes that are older than their row
 }
 
 func (m *merged) release() {
@@ -348,7 +349,7 @@ func (ch *changes) mergeInto(f *parquet.File, late bool) (m merged, err error) {
 			m.at, rows = append(m.at, c.at), append(rows, c.row)
 		}
 	}
-	m.stale = int64(len(stale))
+	m.stale, m.older = int64(len(stale)), stale
 	if len(rows) > 0 {
 		if m.rows, err = ch.patched(f, m.at, rows); err != nil {
 			return m, err
