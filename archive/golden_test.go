@@ -65,7 +65,7 @@ func TestServicesOnGoldenTables(t *testing.T) {
 			}
 			tb, err := table.Open(ctx, disk, "g", table.Options{})
 			if err != nil {
-				t.Skip(err)
+				t.Fatal(err)
 			}
 			if err := tb.Exclusive(ctx, nothing); errors.Is(err, format.ErrUnsupported) {
 				t.Skip(err)
