@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -279,6 +280,7 @@ type logStats struct {
 	columns []string
 	schema  *arrow.Schema
 	stats   []mdt.ColumnStats
+	nan     []bool // whether a column has values that no order holds
 	rows    int64
 }
 
@@ -291,7 +293,7 @@ func (l *logStats) add(rows arrow.RecordBatch) {
 		return
 	}
 	if l.stats == nil {
-		l.stats = make([]mdt.ColumnStats, len(l.columns))
+		l.stats, l.nan = make([]mdt.ColumnStats, len(l.columns)), make([]bool, len(l.columns))
 	}
 	l.rows += rows.NumRows()
 	for i, name := range l.columns {
@@ -318,12 +320,19 @@ func (l *logStats) add(rows arrow.RecordBatch) {
 			if a.IsNull(r) {
 				continue
 			}
+			if isNaN(a, r) {
+				l.nan[i] = true
+				continue
+			}
 			if low < 0 || less(r, low) < 0 {
 				low = r
 			}
 			if high < 0 || less(r, high) > 0 {
 				high = r
 			}
+		}
+		if low < 0 {
+			continue
 		}
 		for _, r := range []int{low, high} {
 			v := statValue(a, r, kind)
@@ -349,10 +358,23 @@ func (l *logStats) all() []mdt.ColumnStats {
 		if s.Type == mdt.None {
 			s.Type = mdt.Null
 		}
+		if l.nan != nil && l.nan[i] { // a reader must not skip the file by its other values
+			s.Min, s.Max = mdt.Value{Kind: s.Type, Float64: math.Inf(-1)}, mdt.Value{Kind: s.Type, Float64: math.NaN()}
+		}
 		s.ValueCount, s.NullCount = mdt.Some(l.rows), mdt.Some(s.NullCount.V)
 		s.TotalSize, s.TotalUncompressedSize = mdt.Some[int64](0), mdt.Some[int64](0)
 	}
 	return typed(out, l.schema)
+}
+
+func isNaN(a arrow.Array, row int) bool {
+	switch a := a.(type) {
+	case *array.Float32:
+		return math.IsNaN(float64(a.Value(row)))
+	case *array.Float64:
+		return math.IsNaN(a.Value(row))
+	}
+	return false
 }
 
 func statValue(a arrow.Array, row int, kind mdt.Kind) mdt.Value {
