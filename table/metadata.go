@@ -19,6 +19,7 @@ import (
 	"github.com/lakectl/lakectl/format/filename"
 	"github.com/lakectl/lakectl/format/logfile"
 	"github.com/lakectl/lakectl/format/mdt"
+	"github.com/lakectl/lakectl/format/parquet"
 	"github.com/lakectl/lakectl/format/properties"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table/fsview"
@@ -198,7 +199,7 @@ func (s *state) statColumns(sc *arrow.Schema) []string {
 func statable(s *arrow.Schema) []string {
 	var out []string
 	for _, f := range s.Fields() {
-		if _, _, ok := statType(f.Type); ok {
+		if _, _, ok := parquet.StatType(f.Type); ok {
 			out = append(out, f.Name)
 		}
 	}
@@ -231,48 +232,12 @@ func typed(stats []mdt.ColumnStats, sc *arrow.Schema) []mdt.ColumnStats {
 			continue
 		}
 		if c := fieldIndex(all, s.Column.V); c >= 0 {
-			if kind, info, ok := statType(all.Field(c).Type); ok {
+			if kind, info, ok := parquet.StatType(all.Field(c).Type); ok {
 				s.Type, s.TypeInfo = kind, info
 			}
 		}
 	}
 	return stats
-}
-
-// statType is the type under which column_stats knows a column.
-func statType(t arrow.DataType) (kind mdt.Kind, info mdt.Opt[string], ok bool) {
-	switch t := t.(type) {
-	case *arrow.BooleanType:
-		kind = mdt.Boolean
-	case *arrow.Int32Type:
-		kind = mdt.Int
-	case *arrow.Int64Type:
-		kind = mdt.Long
-	case *arrow.Float32Type:
-		kind = mdt.Float
-	case *arrow.Float64Type:
-		kind = mdt.Double
-	case *arrow.StringType:
-		kind = mdt.String
-	case *arrow.BinaryType:
-		kind = mdt.Bytes
-	case *arrow.Date32Type:
-		kind = mdt.Date
-	case *arrow.TimestampType:
-		switch {
-		case t.Unit == arrow.Microsecond && t.TimeZone != "":
-			kind = mdt.TimestampMicros
-		case t.Unit == arrow.Microsecond:
-			kind = mdt.LocalTimestampMicros
-		case t.Unit == arrow.Millisecond && t.TimeZone != "":
-			kind = mdt.TimestampMillis
-		case t.Unit == arrow.Millisecond:
-			kind = mdt.LocalTimestampMillis
-		}
-	case *arrow.Decimal128Type:
-		kind, info = mdt.Decimal, mdt.DecimalInfo(int(t.Precision), int(t.Scale))
-	}
-	return kind, info, kind != mdt.None
 }
 
 // logStats gathers the statistics of the rows of a log file.
@@ -309,7 +274,7 @@ func (l *logStats) add(rows arrow.RecordBatch) {
 		if a.NullN() == a.Len() {
 			continue
 		}
-		kind, info, ok := statType(a.DataType())
+		kind, info, ok := parquet.StatType(a.DataType())
 		if !ok {
 			continue
 		}
@@ -394,7 +359,13 @@ func statValue(a arrow.Array, row int, kind mdt.Kind) mdt.Value {
 		v.Bytes = []byte(a.Value(row))
 	case *array.Binary:
 		v.Bytes = slices.Clone(a.Value(row))
+	case *array.FixedSizeBinary:
+		v.Bytes = slices.Clone(a.Value(row))
 	case *array.Date32:
+		v.Int64 = int64(a.Value(row))
+	case *array.Time32:
+		v.Int64 = int64(a.Value(row))
+	case *array.Time64:
 		v.Int64 = int64(a.Value(row))
 	case *array.Timestamp:
 		v.Int64 = int64(a.Value(row))

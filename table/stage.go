@@ -323,6 +323,15 @@ func compareColumns(a, b arrow.Array) func(i, j int) int {
 	case *array.Binary:
 		y := b.(*array.Binary)
 		values = func(i, j int) int { return bytes.Compare(x.Value(i), y.Value(j)) }
+	case *array.FixedSizeBinary:
+		y := b.(*array.FixedSizeBinary)
+		values = func(i, j int) int { return bytes.Compare(x.Value(i), y.Value(j)) }
+	case *array.Time32:
+		y := b.(*array.Time32)
+		values = func(i, j int) int { return cmp.Compare(x.Value(i), y.Value(j)) }
+	case *array.Time64:
+		y := b.(*array.Time64)
+		values = func(i, j int) int { return cmp.Compare(x.Value(i), y.Value(j)) }
 	case *array.Boolean:
 		y := b.(*array.Boolean)
 		values = func(i, j int) int { return cmp.Compare(bit(x.Value(i)), bit(y.Value(j))) }

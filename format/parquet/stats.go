@@ -107,8 +107,17 @@ type statType struct {
 }
 
 func statTypeOf(n *node) (statType, bool) {
-	kind := mdt.None
-	switch t := n.typ.(type) {
+	kind, info, ok := StatType(n.typ)
+	t := statType{kind: kind, info: info}
+	if d, decimal := n.typ.(*arrow.Decimal128Type); decimal {
+		t.precision, t.scale = int(d.Precision), int(d.Scale)
+	}
+	return t, ok
+}
+
+// StatType is the type under which column_stats knows a column; not ok: it keeps none of such columns.
+func StatType(t arrow.DataType) (kind mdt.Kind, info mdt.Opt[string], ok bool) {
+	switch t := t.(type) {
 	case *arrow.BooleanType:
 		kind = mdt.Boolean
 	case *arrow.Int32Type:
@@ -126,7 +135,7 @@ func statTypeOf(n *node) (statType, bool) {
 	case *arrow.FixedSizeBinaryType:
 		kind = mdt.Fixed
 	case *arrow.Decimal128Type:
-		return statType{mdt.Decimal, mdt.DecimalInfo(int(t.Precision), int(t.Scale)), int(t.Precision), int(t.Scale)}, true
+		kind, info = mdt.Decimal, mdt.DecimalInfo(int(t.Precision), int(t.Scale))
 	case *arrow.Date32Type:
 		kind = mdt.Date
 	case *arrow.Time32Type:
@@ -141,7 +150,7 @@ func statTypeOf(n *node) (statType, bool) {
 			kind += mdt.LocalTimestampMillis - mdt.TimestampMillis
 		}
 	}
-	return statType{kind: kind}, kind != mdt.None
+	return kind, info, kind != mdt.None
 }
 
 // bounds reads the bounds of a chunk. The older fields of Statistics are not used: their order is not defined for all types.
