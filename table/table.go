@@ -58,6 +58,23 @@ type Options struct {
 // Events are called in line, from the goroutine that commits.
 type Events struct {
 	CommitDone func(CommitInfo)
+	// Written tells an index what a commit or a compaction of this Table did, once it is completed and before CommitDone. What
+	// it is not told, after a reply that was lost or a process that died, it finds in the files.
+	Written func(Written)
+}
+
+// Written is what a completed instant did to record keys and files.
+type Written struct {
+	Instant timeline.Instant
+	Keys    []WrittenKey  // at most one a key and partition; nil: no key came, went or moved
+	Files   []fsview.File // new base and log files, each by its key relative to the base path
+}
+
+// WrittenKey says that a change of a key was applied. It is valid during the call that tells of it.
+type WrittenKey struct {
+	Key     string
+	Group   fsview.GroupID
+	Deleted bool // no row of the key is left in the file group
 }
 
 // CommitInfo is what a commit did. Bytes are those of base files.
@@ -76,6 +93,11 @@ type CommitInfo struct {
 type Location struct {
 	FileID   string
 	Position int64
+	// Partition is that of the file group where it is another than the row's: keys are unique in the whole table, and this
+	// one moves. "" is the row's own.
+	Partition string
+	// Live says that a row of the key is there. Without it there may be none, or one that a log file deletes.
+	Live bool
 }
 
 // Locator finds the file groups of keys. The batch holds each (partition, key) at most once.

@@ -27,7 +27,7 @@ var rooms = map[string][]string{
 	"table/record":      {"table/schema"},
 	"table/lock":        {"storage", "format"},
 	"table":             {"storage", "format"},
-	"index":             {"table", "format"},
+	"index":             {"table", "storage", "format"},
 	"archive":           {"table", "storage", "format"},
 	"compaction":        {"table", "format"},
 	"cluster":           {"table", "format"},
