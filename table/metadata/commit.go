@@ -41,6 +41,17 @@ type Update struct {
 	Dropped []string
 	// Stats are those of added files, needed where Table.Columns names any. Tombstones for deleted files are made here.
 	Stats []FileStats
+	// Keys are the record keys that got a file group, moved to another or were deleted, for the record index. A key of which
+	// the update says both, that it is deleted and that it is somewhere, is there.
+	Keys []KeyChange
+}
+
+// KeyChange is what an action did to one record key of the data table.
+type KeyChange struct {
+	Key string
+	// Partition and FileID name the file group that holds the key from now on, or that held the one that is Deleted.
+	Partition, FileID string
+	Deleted           bool
 }
 
 // Commit writes what the instant of that requested time did to the data table as a delta commit, before the data table's
