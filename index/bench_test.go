@@ -3,11 +3,13 @@ package index
 import (
 	"context"
 	"fmt"
+	"iter"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/lakectl/lakectl/table"
 	"github.com/lakectl/lakectl/table/fsview"
 )
 
@@ -27,6 +29,10 @@ func (t *benchTable) Slices(ctx context.Context, p string) ([]fsview.FileSlice, 
 }
 func (t *benchTable) open(_ context.Context, f fsview.FileSlice) (baseFile, error) {
 	return t.files[f.Base.Key], nil
+}
+func (t *benchTable) Partitions(context.Context) ([]string, error) { return nil, nil }
+func (t *benchTable) Keys(context.Context, fsview.FileSlice) iter.Seq2[table.KeyBatch, error] {
+	return func(func(table.KeyBatch, error) bool) {}
 }
 func (t *benchTable) LoggedKeys(context.Context, fsview.FileSlice) (*array.String, error) {
 	return nil, nil
@@ -62,7 +68,7 @@ func BenchmarkBloomJoin(b *testing.B) {
 	x := NewBloom(BloomOptions{Parallelism: 1})
 	b.ReportAllocs()
 	for b.Loop() {
-		got, err := lookup(context.Background(), t, in, 1, x.prune)
+		got, err := lookup(context.Background(), t, in, ScopePartition, 1, x.prune)
 		if err != nil {
 			b.Fatal(err)
 		}

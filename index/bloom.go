@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/lakectl/lakectl/format/bloom"
 	"github.com/lakectl/lakectl/table"
@@ -23,17 +24,20 @@ const (
 type BloomOptions struct {
 	Parallelism int   // base files looked into at the same time; 0: at least 8, more on more cores
 	CacheBytes  int64 // of footers kept between calls; 0: 64 MiB, negative: none
+	Scope       Scope // where a key may be
 }
 
-// Bloom finds keys in the base files of their partition, as Hudi's BLOOM index does (HoodieBloomIndex): a file whose range
-// of keys or whose bloom filter rules out every key of the batch is not read; of the others the key column is. A file
-// without them in its footer is read. What the footers say is kept, so that a file is opened once and then only
-// when it may hold a key. The scope of a key is its partition: the same key in another partition is another row.
+// Bloom finds keys in the base files of their partition, as Hudi's BLOOM index does (HoodieBloomIndex), or of the whole table,
+// as GLOBAL_BLOOM does (HoodieGlobalBloomIndex): a file whose range of keys or whose bloom filter rules out every key of the batch is
+// not read; of the others the key column is. A file without them in its footer is read. What the footers say is kept, so
+// that a file is opened once and then only when it may hold a key.
 //
 // A Bloom serves one table: files are known by their keys relative to the base path.
 type Bloom struct {
 	parallelism int
+	scope       Scope
 	cache       footers
+	read, kept  atomic.Int64
 	parse       func(kind, text string) (filter, error)
 }
 
@@ -44,19 +48,25 @@ func NewBloom(o BloomOptions) *Bloom {
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 64 << 20
 	}
-	return &Bloom{parallelism: o.Parallelism, cache: footers{max: o.CacheBytes}, parse: parseFilter}
+	return &Bloom{parallelism: o.Parallelism, scope: o.Scope, cache: footers{max: o.CacheBytes}, parse: parseFilter}
 }
 
 // Locate returns where the keys are, with their positions in base files; a key that is in no file is new. Log files are
 // read only where they may hold keys that the base file lacks.
 func (x *Bloom) Locate(ctx context.Context, s *table.Snapshot, b record.Batch) ([]table.Location, error) {
-	return lookup(ctx, snapshotSource{s}, b, x.parallelism, x.prune)
+	return lookup(ctx, snapshotSource{s}, b, x.scope, x.parallelism, x.prune)
 }
+
+// Footers returns how many footers of base files were read from the store and how many were at hand, since the Bloom was made.
+// It is safe for concurrent use.
+func (x *Bloom) Footers() (read, cached int64) { return x.read.Load(), x.kept.Load() }
 
 func (x *Bloom) prune(ctx context.Context, s source, f fsview.FileSlice, keys *keySet) (baseFile, bool, error) {
 	var file baseFile
 	foot, ok := x.cache.get(f.Base.Key)
-	if !ok {
+	if ok {
+		x.kept.Add(1)
+	} else {
 		var err error
 		if file, err = s.open(ctx, f); err != nil {
 			return nil, false, err
@@ -64,23 +74,30 @@ func (x *Bloom) prune(ctx context.Context, s source, f fsview.FileSlice, keys *k
 		if foot, err = x.readFooter(file); err != nil {
 			return nil, false, err
 		}
+		x.read.Add(1)
 		x.cache.put(f.Base.Key, foot)
 	}
 	return file, foot.mayHold(keys), nil
 }
 
+// SimpleOptions tunes a Simple. Zero values mean the default.
+type SimpleOptions struct {
+	Parallelism int   // base files read at the same time; 0: at least 8, more on more cores
+	Scope       Scope // where a key may be
+}
+
 // Simple finds keys by reading the key column of every base file of their partitions, as Hudi's SIMPLE index does
-// (HoodieSimpleIndex). It keeps nothing between calls.
-type Simple struct{ parallelism int }
+// (HoodieSimpleIndex), or of the whole table (HoodieGlobalSimpleIndex). It keeps nothing between calls.
+type Simple struct{ o SimpleOptions }
 
 var _ table.Locator = (*Simple)(nil)
 
-// NewSimple returns a Simple that looks into as many base files at the same time; 0: at least 8, more on more cores.
-func NewSimple(parallelism int) *Simple { return &Simple{parallelism} }
+// NewSimple returns a Simple.
+func NewSimple(o SimpleOptions) *Simple { return &Simple{o} }
 
 // Locate does what Bloom.Locate does.
 func (x *Simple) Locate(ctx context.Context, s *table.Snapshot, b record.Batch) ([]table.Location, error) {
-	return lookup(ctx, snapshotSource{s}, b, x.parallelism, readAll)
+	return lookup(ctx, snapshotSource{s}, b, x.o.Scope, x.o.Parallelism, readAll)
 }
 
 func readAll(context.Context, source, fsview.FileSlice, *keySet) (baseFile, bool, error) {

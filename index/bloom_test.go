@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -26,6 +28,8 @@ type fakeTable struct {
 	slices fakeSlices
 	files  map[string]*fakeFile
 	logged map[string][]string // keys in the log files alone, by file id
+	gone   map[string][]string // keys that log files delete, by file id
+	asked  []string            // file ids whose live keys were read
 	mem    memory.Allocator
 
 	mu     sync.Mutex
@@ -61,6 +65,38 @@ func (t *fakeTable) LoggedKeys(_ context.Context, f fsview.FileSlice) (*array.St
 	defer b.Release()
 	b.AppendValues(t.logged[f.Group.FileID], nil)
 	return b.NewStringArray(), nil
+}
+
+func (t *fakeTable) Partitions(context.Context) ([]string, error) {
+	return slices.Sorted(maps.Keys(t.slices)), nil
+}
+
+func (t *fakeTable) Keys(_ context.Context, f fsview.FileSlice) iter.Seq2[table.KeyBatch, error] {
+	t.mu.Lock()
+	t.asked = append(t.asked, f.Group.FileID)
+	t.mu.Unlock()
+	all := slices.Clone(t.logged[f.Group.FileID])
+	if f.Base != nil {
+		all = append(all, slices.Concat(t.files[f.Base.Key].rows...)...)
+	}
+	gone := t.gone[f.Group.FileID]
+	all = slices.DeleteFunc(all, func(k string) bool { return slices.Contains(gone, k) })
+	return func(yield func(table.KeyBatch, error) bool) {
+		for _, part := range []struct {
+			keys    []string
+			deleted bool
+		}{{all, false}, {gone, true}} {
+			b := array.NewStringBuilder(t.mem)
+			b.AppendValues(part.keys, nil)
+			col := b.NewStringArray()
+			ok := yield(table.KeyBatch{Keys: col, Deleted: part.deleted}, nil)
+			col.Release()
+			b.Release()
+			if !ok {
+				return
+			}
+		}
+	}
 }
 
 func newFakeTable() *fakeTable {
@@ -130,7 +166,7 @@ func newTestBloom(o BloomOptions) *Bloom {
 
 func (x *Bloom) locateIn(t testing.TB, s source, rows ...string) []table.Location {
 	t.Helper()
-	got, err := lookup(context.Background(), s, batchOf(t, rows...), x.parallelism, x.prune)
+	got, err := lookup(context.Background(), s, batchOf(t, rows...), x.scope, x.parallelism, x.prune)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,19 +185,19 @@ func TestBloomLocate(t *testing.T) {
 	x := newTestBloom(BloomOptions{})
 	got := x.locateIn(t, ft, "p0|k5", "p1|k3", "p0|k2", "p0|k4", "p2|k1", "p1|k1", "p0|zz", "p1|")
 	want := []table.Location{
-		{FileID: "a", Position: 2},
-		{FileID: "c", Position: 2},
-		{FileID: "b", Position: 0},
+		{FileID: "a", Position: 2, Live: true},
+		{FileID: "c", Position: 2, Live: true},
+		{FileID: "b", Position: 0, Live: true},
 		{},
 		{},
-		{FileID: "c", Position: 0}, // the first of two equal keys
+		{FileID: "c", Position: 0, Live: true}, // the first of two equal keys
 		{},
 		{}, // a null key is not the empty key
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}
-	all, err := lookup(context.Background(), ft, batchOf(t, "p0|k5", "p1|k3", "p0|k2"), 1, readAll)
+	all, err := lookup(context.Background(), ft, batchOf(t, "p0|k5", "p1|k3", "p0|k2"), ScopePartition, 1, readAll)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,6 +225,9 @@ func TestBloomReadsOnlyCandidates(t *testing.T) {
 	if d := cmp.Diff([]string{"bare"}, ft.opened); d != "" {
 		t.Errorf("opened with cached footers: -want +got:\n%s", d)
 	}
+	if read, cached := x.Footers(); read != 3 || cached != 3 {
+		t.Errorf("%d footers read and %d at hand, want 3 and 3", read, cached)
+	}
 }
 
 // TestBloomRangeInJavaOrder: U+FFFD sorts after U+1F600 in Java and before it in bytes.
@@ -196,7 +235,7 @@ func TestBloomRangeInJavaOrder(t *testing.T) {
 	ft := newFakeTable()
 	ft.add("p", "a", "\U0001F600", "\uFFFD", "", []string{"\U0001F600", "\uFFFD"})
 	got := newTestBloom(BloomOptions{}).locateIn(t, ft, "p|\uFFFD", "p|\U0001F600")
-	if d := cmp.Diff([]table.Location{{FileID: "a", Position: 1}, {FileID: "a", Position: 0}}, got); d != "" {
+	if d := cmp.Diff([]table.Location{{FileID: "a", Position: 1, Live: true}, {FileID: "a", Position: 0, Live: true}}, got); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}
 }
@@ -222,7 +261,7 @@ func TestLogsAlone(t *testing.T) {
 	ft.slices["p"] = append(ft.slices["p"], fsview.FileSlice{Group: fsview.GroupID{Partition: "p", FileID: "l"}, Logs: log})
 	ft.logged = map[string][]string{"a": {"m"}, "l": {"n"}}
 	x := newTestBloom(BloomOptions{})
-	got, err := lookup(context.Background(), ft, batchOf(t, "p|k", "p|m", "p|n", "p|o"), x.parallelism, x.prune)
+	got, err := lookup(context.Background(), ft, batchOf(t, "p|k", "p|m", "p|n", "p|o"), x.scope, x.parallelism, x.prune)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,11 +271,66 @@ func TestLogsAlone(t *testing.T) {
 	}
 }
 
+// TestSeveralPlaces: a key that left a file group is deleted by its log files until a compaction, and counts where it went.
+func TestSeveralPlaces(t *testing.T) {
+	log := []fsview.File{{Key: "l"}}
+	ft := newFakeTable()
+	ft.add("p0", "a", "", "", "", []string{"moved", "stayed", "twice", "gone"})
+	ft.slices["p0"][0].Logs = log
+	ft.add("p1", "b", "", "", "", []string{"moved", "new", "own"})
+	ft.add("p2", "c", "", "", "", []string{"stayed", "twice", "gone", "own"})
+	ft.slices["p2"][0].Logs = log
+	ft.gone = map[string][]string{"a": {"moved", "gone"}, "c": {"stayed", "gone"}}
+	in := batchOf(t, "p2|moved", "p0|stayed", "p1|twice", "p2|gone", "p2|own", "p0|new", "p9|absent")
+
+	x := newTestBloom(BloomOptions{Scope: ScopeTable})
+	got, err := lookup(context.Background(), ft, in, x.scope, x.parallelism, x.prune)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []table.Location{
+		{FileID: "b", Position: 0, Partition: "p1", Live: true},
+		{FileID: "a", Position: 1, Live: true},
+		{FileID: "a", Position: 2, Partition: "p0", Live: true},
+		{FileID: "c", Position: 2},
+		{FileID: "c", Position: 3, Live: true}, // live in p1 as well: the row's own partition counts
+		{FileID: "b", Position: 1, Partition: "p1", Live: true},
+		{},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+	slices.Sort(ft.asked)
+	if d := cmp.Diff([]string{"a", "c"}, ft.asked); d != "" {
+		t.Errorf("live keys read of: -want +got:\n%s", d)
+	}
+
+	ft.asked = nil
+	if _, err := lookup(context.Background(), ft, batchOf(t, "p0|new", "p1|own"), ScopePartition, 1, readAll); err != nil || ft.asked != nil {
+		t.Errorf("keys in one place: live keys read of %v, %v", ft.asked, err)
+	}
+}
+
+func TestFind(t *testing.T) {
+	ft := newFakeTable()
+	ft.add("p0", "a", "", "", "", []string{"k"})
+	ft.add("p1", "b", "", "", "", []string{"k", "m"})
+	got, err := find(context.Background(), ft, batchOf(t, "p0|k", "p0|m", "p1|m"), []search{
+		{[]int32{1}, ft.slices["p1"]}, {[]int32{2}, ft.slices["p0"]}, {nil, ft.slices["p0"]}, {[]int32{0}, nil},
+	}, 0, readAll)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]table.Location{{}, {FileID: "b", Position: 1, Partition: "p1", Live: true}, {}}, got); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+}
+
 func TestBloomRefuses(t *testing.T) {
 	ctx := context.Background()
 	run := func(ft *fakeTable) error {
 		x := newTestBloom(BloomOptions{})
-		_, err := lookup(ctx, ft, batchOf(t, "p|k"), x.parallelism, x.prune)
+		_, err := lookup(ctx, ft, batchOf(t, "p|k"), x.scope, x.parallelism, x.prune)
 		return err
 	}
 	odd := newFakeTable()
@@ -249,7 +343,7 @@ func TestBloomRefuses(t *testing.T) {
 	cancel()
 	ok := newFakeTable()
 	ok.add("p", "a", "", "", "", []string{"k"})
-	if _, err := lookup(cancelled, ok, batchOf(t, "p|k"), 1, readAll); !errors.Is(err, context.Canceled) {
+	if _, err := lookup(cancelled, ok, batchOf(t, "p|k"), ScopePartition, 1, readAll); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
@@ -292,7 +386,7 @@ func TestLookupAgainstMap(t *testing.T) {
 					k := fmt.Sprint("k", rnd.IntN(200))
 					g = append(g, k)
 					if _, dup := want[p+"|"+k]; !dup {
-						want[p+"|"+k] = table.Location{FileID: id, Position: pos}
+						want[p+"|"+k] = table.Location{FileID: id, Position: pos, Live: true}
 					}
 					pos++
 				}

@@ -18,6 +18,24 @@ import (
 
 var _ table.Locator = (*Bucket)(nil)
 
+// Scope is where one record key names one row.
+type Scope uint8
+
+const (
+	// ScopePartition makes the same key in two partitions two rows, as Hudi's indexes do that are not called global.
+	ScopePartition Scope = iota
+	// ScopeTable makes a key unique in the table: a row of it in another partition is the same row, and moves. A batch holds each
+	// key at most once then, which the engine sees to.
+	ScopeTable
+)
+
+func (s Scope) String() string {
+	if s == ScopeTable {
+		return "table"
+	}
+	return "partition"
+}
+
 // lister is what an index needs of a snapshot to know the file groups.
 type lister interface {
 	Slices(ctx context.Context, partition string) ([]fsview.FileSlice, error)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"iter"
 	"math/bits"
 	"runtime"
 
@@ -20,9 +21,13 @@ import (
 // source is what a lookup needs of a snapshot.
 type source interface {
 	lister
+	// Partitions returns the partitions that hold a file slice.
+	Partitions(ctx context.Context) ([]string, error)
 	open(ctx context.Context, f fsview.FileSlice) (baseFile, error)
 	// LoggedKeys returns the keys that may be in the slice's log files alone, nil if there are none.
 	LoggedKeys(ctx context.Context, f fsview.FileSlice) (*array.String, error)
+	// Keys streams the keys of the slice's live rows, then others.
+	Keys(ctx context.Context, f fsview.FileSlice) iter.Seq2[table.KeyBatch, error]
 }
 
 // baseFile is what a lookup needs of a parquet.File.
@@ -54,10 +59,63 @@ type hit struct {
 // prune decides whether a base file may hold one of the keys. It may open the file; then it returns it.
 type prune func(ctx context.Context, s source, f fsview.FileSlice, keys *keySet) (file baseFile, candidate bool, err error)
 
-// lookup joins the keys of a batch with the key columns of the base files of their partitions, files that prune rules
-// out excepted, and with the keys that stand in log files alone. Files are read at the same time, each a row group at a time. If a key is in a partition more than once,
-// which bulk inserts allow, the first file in the snapshot's order and the first row in it count.
-func lookup(ctx context.Context, s source, b record.Batch, parallelism int, p prune) ([]table.Location, error) {
+// search is rows of a batch and the file slices that may hold their keys, in whatever partition those are. No key stands in
+// rows twice. The order of the rows is find's to change.
+type search struct {
+	rows   []int32
+	slices []fsview.FileSlice
+}
+
+// lookup finds the keys of a batch in their partitions, or in the whole table.
+func lookup(ctx context.Context, s source, b record.Batch, scope Scope, parallelism int, p prune) ([]table.Location, error) {
+	where, err := everywhere(ctx, s, b, scope)
+	if err != nil {
+		return nil, err
+	}
+	return find(ctx, s, b, where, parallelism, p)
+}
+
+// everywhere is the searches for all rows of a batch among all file slices that its scope leaves.
+func everywhere(ctx context.Context, s source, b record.Batch, scope Scope) ([]search, error) {
+	if b.NumRows() == 0 {
+		return nil, nil
+	}
+	if scope == ScopePartition {
+		groups := byPartition(b)
+		out := make([]search, 0, len(groups))
+		for _, g := range groups {
+			sl, err := s.Slices(ctx, g.partition)
+			if err != nil {
+				return nil, fmt.Errorf("file groups of partition %q: %w", g.partition, err)
+			}
+			out = append(out, search{g.rows, sl})
+		}
+		return out, nil
+	}
+	parts, err := s.Partitions(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("partitions: %w", err)
+	}
+	all := search{rows: make([]int32, b.NumRows())}
+	for i := range all.rows {
+		all.rows[i] = int32(i)
+	}
+	for _, partition := range parts {
+		sl, err := s.Slices(ctx, partition)
+		if err != nil {
+			return nil, fmt.Errorf("file groups of partition %q: %w", partition, err)
+		}
+		all.slices = append(all.slices, sl...)
+	}
+	return []search{all}, nil
+}
+
+// find joins keys of a batch with the key columns of the base files that may hold them, files that p rules out excepted, and
+// with the keys that stand in log files alone. Files are read at the same time, each a row group at a time. Rows that are in
+// no search, and keys that are nowhere, have the zero Location. Where a key is in several file groups, one with a live row
+// of it counts before one whose log files delete it, then one of the row's own partition, then the first searched; of equal keys in
+// a file, which bulk inserts allow, the first row counts.
+func find(ctx context.Context, s source, b record.Batch, where []search, parallelism int, p prune) ([]table.Location, error) {
 	type job struct {
 		slice fsview.FileSlice
 		keys  *keySet
@@ -65,16 +123,12 @@ func lookup(ctx context.Context, s source, b record.Batch, parallelism int, p pr
 		logs  bool // look into the log files, not the base file
 	}
 	var jobs []*job
-	for _, g := range byPartition(b) {
-		sl, err := s.Slices(ctx, g.partition)
-		if err != nil {
-			return nil, fmt.Errorf("file groups of partition %q: %w", g.partition, err)
+	for _, w := range where {
+		if len(w.rows) == 0 || len(w.slices) == 0 {
+			continue
 		}
-		var set *keySet
-		for _, f := range sl {
-			if set == nil {
-				set = newKeySet(keysOf(b.Keys), g.rows)
-			}
+		set := newKeySet(keysOf(b.Keys), w.rows)
+		for _, f := range w.slices {
 			if f.Base != nil {
 				jobs = append(jobs, &job{slice: f, keys: set})
 			}
@@ -84,10 +138,10 @@ func lookup(ctx context.Context, s source, b record.Batch, parallelism int, p pr
 		}
 	}
 
-	work, wctx := errgroup.WithContext(ctx)
 	if parallelism <= 0 {
 		parallelism = defaultParallelism()
 	}
+	work, wctx := errgroup.WithContext(ctx)
 	work.SetLimit(parallelism)
 	for _, j := range jobs {
 		if wctx.Err() != nil {
@@ -126,17 +180,102 @@ func lookup(ctx context.Context, s source, b record.Batch, parallelism int, p pr
 	}
 
 	out := make([]table.Location, b.NumRows())
+	first := make([]*fsview.FileSlice, b.NumRows())
+	contested := map[int32][]place{}
 	for _, j := range jobs {
 		for _, h := range j.hits {
-			if out[h.row].FileID == "" {
-				out[h.row] = table.Location{FileID: j.slice.Group.FileID, Position: h.position}
+			switch f := first[h.row]; {
+			case f == nil:
+				first[h.row] = &j.slice
+				out[h.row] = location(b, &j.slice, h)
+			case f.Group != j.slice.Group:
+				if contested[h.row] == nil {
+					contested[h.row] = []place{{f, out[h.row]}}
+				}
+				contested[h.row] = append(contested[h.row], place{&j.slice, location(b, &j.slice, h)})
 			}
 		}
 	}
-	return out, nil
+	return out, settle(ctx, s, b, contested, parallelism, out)
 }
 
-// keySet is the keys of one partition's rows, to be looked up by their bytes: a table with open addressing, small enough
+// location of a key in a file slice. A row of a base file is there for sure where no log file may delete it.
+func location(b record.Batch, f *fsview.FileSlice, h hit) table.Location {
+	l := table.Location{FileID: f.Group.FileID, Position: h.position, Live: h.position >= 0 && len(f.Logs) == 0}
+	if f.Group.Partition != b.Partitions.Value(int(h.row)) {
+		l.Partition = f.Group.Partition
+	}
+	return l
+}
+
+// place is one of several file slices that hold a key.
+type place struct {
+	slice *fsview.FileSlice
+	table.Location
+}
+
+// settle chooses among the places of keys that are in several file groups. Of a key that moved, the log files of the file
+// group that it left delete it until the next compaction: where there are log files, what they leave is read.
+func settle(ctx context.Context, s source, b record.Batch, contested map[int32][]place, parallelism int, out []table.Location) error {
+	if len(contested) == 0 {
+		return nil
+	}
+	type question struct {
+		slice *fsview.FileSlice
+		rows  []int32
+		live  map[int32]bool
+	}
+	asked := map[fsview.GroupID]*question{}
+	for row, places := range contested {
+		for _, p := range places {
+			if len(p.slice.Logs) == 0 {
+				continue
+			}
+			q := asked[p.slice.Group]
+			if q == nil {
+				q = &question{slice: p.slice}
+				asked[p.slice.Group] = q
+			}
+			if n := len(q.rows); n == 0 || q.rows[n-1] != row { // base file and log files may both have it
+				q.rows = append(q.rows, row)
+			}
+		}
+	}
+	work, wctx := errgroup.WithContext(ctx)
+	work.SetLimit(parallelism)
+	for _, q := range asked {
+		work.Go(func() (err error) {
+			if q.live, err = newKeySet(keysOf(b.Keys), q.rows).alive(s.Keys(wctx, *q.slice)); err != nil {
+				return fmt.Errorf("look for live keys in file group %s of partition %q: %w", q.slice.Group.FileID, q.slice.Group.Partition, err)
+			}
+			return nil
+		})
+	}
+	if err := work.Wait(); err != nil {
+		return err
+	}
+	for row, places := range contested {
+		best := -1
+		for _, p := range places {
+			rank := 0
+			if q := asked[p.slice.Group]; q != nil {
+				p.Live = q.live[row]
+			}
+			if p.Live {
+				rank = 2
+			}
+			if p.Partition == "" {
+				rank++
+			}
+			if rank > best {
+				best, out[row] = rank, p.Location
+			}
+		}
+	}
+	return nil
+}
+
+// keySet is the keys of some rows of a batch, to be looked up by their bytes: a table with open addressing, small enough
 // to stay in the processor's cache while millions of keys stream past. It is immutable once made.
 type keySet struct {
 	keys  keyBytes
@@ -189,11 +328,31 @@ func (s *keySet) among(col *array.String) []hit {
 	var hits []hit
 	k := keysOf(col)
 	for i := range col.Len() {
-		if r := s.find(k.at(i)); r >= 0 {
+		if r := s.find(k.at(i)); r >= 0 && col.IsValid(i) {
 			hits = append(hits, hit{r, -1})
 		}
 	}
 	return hits
+}
+
+// alive returns the rows whose keys have a live row. It stops once all have.
+func (s *keySet) alive(keys iter.Seq2[table.KeyBatch, error]) (map[int32]bool, error) {
+	out := make(map[int32]bool, len(s.rows))
+	for b, err := range keys {
+		if err != nil {
+			return nil, err
+		}
+		if b.Deleted {
+			continue
+		}
+		for _, h := range s.among(b.Keys) {
+			out[h.row] = true
+		}
+		if len(out) == len(s.rows) {
+			break
+		}
+	}
+	return out, nil
 }
 
 // join streams the key column of a file and returns the rows whose keys are in the set. The first of equal keys in the

@@ -287,7 +287,7 @@ func locatorOf(c config.Table) (table.Locator, error) {
 	case "bloom":
 		return index.NewBloom(index.BloomOptions{}), nil
 	case "simple":
-		return index.NewSimple(0), nil
+		return index.NewSimple(index.SimpleOptions{}), nil
 	}
 	return nil, usage("index type %s is not supported", c.Index.Type)
 }

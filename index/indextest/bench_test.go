@@ -42,7 +42,7 @@ func BenchmarkLocate(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := x.Upsert(ctx, keyed(0, rows, 1), index.NewSimple(0)); err != nil {
+	if err := x.Upsert(ctx, keyed(0, rows, 1), index.NewSimple(index.SimpleOptions{})); err != nil {
 		b.Fatal(err)
 	}
 	if _, err := x.Commit(ctx, nil); err != nil {
@@ -61,7 +61,7 @@ func BenchmarkLocate(b *testing.B) {
 	}{
 		{"bloom-50000", keyed(0, rows, rows/50_000-1), true, func() table.Locator { return warm }},
 		{"bloom-cold-50000", keyed(0, rows, rows/50_000-1), true, func() table.Locator { return index.NewBloom(index.BloomOptions{}) }},
-		{"simple-50000", keyed(0, rows, rows/50_000-1), true, func() table.Locator { return index.NewSimple(0) }},
+		{"simple-50000", keyed(0, rows, rows/50_000-1), true, func() table.Locator { return index.NewSimple(index.SimpleOptions{}) }},
 		{"bloom-new-50000", keyed(rows, rows+50_000, 1), false, func() table.Locator { return warm }},
 		{"bloom-100", keyed(7, 3007, partitions), true, func() table.Locator { return warm }},
 		{"bucket-50000", keyed(0, rows, rows/50_000-1), false, nil},

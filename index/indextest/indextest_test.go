@@ -19,5 +19,5 @@ func TestBloom(t *testing.T) {
 }
 
 func TestSimple(t *testing.T) {
-	indextest.Run(t, func() table.Locator { return index.NewSimple(1) })
+	indextest.Run(t, func() table.Locator { return index.NewSimple(index.SimpleOptions{Parallelism: 1}) })
 }
