@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/lakectl/lakectl/index"
 	"github.com/lakectl/lakectl/storage/mem"
 	"github.com/lakectl/lakectl/table"
 	"github.com/lakectl/lakectl/table/record"
@@ -36,13 +38,22 @@ var columns = arrow.NewSchema([]arrow.Field{
 
 var keyColumn = arrow.NewSchema([]arrow.Field{{Name: "_hoodie_record_key", Type: arrow.BinaryTypes.String}}, nil)
 
-// Run checks the locators that newLocator makes. Each is used with one copy-on-write table whose record key is the column id and
-// whose partition path is the column part; a bucket index is to hash id.
+// Run checks the locators that newLocator makes, which look for a key in its partition. Each is used with one copy-on-write table
+// whose record key is the column id and whose partition path is the column part; a bucket index is to hash id. A locator
+// with a method Written is told what commits do to keys, one with a method Close is closed.
 func Run(t *testing.T, newLocator func() table.Locator) {
-	for name, f := range map[string]func(t *testing.T, h *harness){
+	run(t, index.ScopePartition, newLocator)
+}
+
+// RunTable checks locators that look for a key in the whole table, as Run does.
+func RunTable(t *testing.T, newLocator func() table.Locator) {
+	run(t, index.ScopeTable, newLocator)
+}
+
+func run(t *testing.T, scope index.Scope, newLocator func() table.Locator) {
+	tests := map[string]func(t *testing.T, h *harness){
 		"finds every key where it is":              findsAll,
 		"follows keys through later commits":       follows,
-		"a partition is a scope of its own":        partitions,
 		"a key that is not there is new":           unknown,
 		"batches of one snapshot agree":            agrees,
 		"empty and sliced batches":                 shapes,
@@ -50,21 +61,37 @@ func Run(t *testing.T, newLocator func() table.Locator) {
 		"concurrent calls":                         concurrent,
 		"a cancelled context":                      cancelled,
 		"another locator continues the same table": continues,
-	} {
+	}
+	if scope == index.ScopePartition {
+		tests["a partition is a scope of its own"] = partitions
+	} else {
+		tests["a key is found from another partition"] = fromElsewhere
+	}
+	for name, f := range tests {
 		t.Run(name, func(t *testing.T) {
 			ctx := context.Background()
-			tb, err := table.Create(ctx, mem.New(), "lake/orders", table.Config{
+			h := &harness{t: t, scope: scope, newLocator: newLocator}
+			var err error
+			h.table, err = table.Create(ctx, mem.New(), "lake/orders", table.Config{
 				Name: "orders", Key: []string{"id"}, PartitionBy: []string{"part"},
-			}, table.Options{SmallFile: -1, RowGroupRows: 7}) // inserts of each commit go to new files, in small row groups
+			}, table.Options{
+				SmallFile: -1, RowGroupRows: 7, // inserts of each commit go to new files, in small row groups
+				Events: table.Events{Written: func(w table.Written) {
+					if l, ok := h.locator.(interface{ Written(table.Written) }); ok {
+						l.Written(w)
+					}
+				}},
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() {
-				if err := tb.Close(ctx); err != nil {
+				if err := h.table.Close(ctx); err != nil {
 					t.Error(err)
 				}
 			})
-			f(t, &harness{t: t, table: tb, locator: newLocator(), newLocator: newLocator})
+			h.another()
+			f(t, h)
 		})
 	}
 }
@@ -72,8 +99,29 @@ func Run(t *testing.T, newLocator func() table.Locator) {
 type harness struct {
 	t          *testing.T
 	table      *table.Table
+	scope      index.Scope
 	locator    table.Locator
 	newLocator func() table.Locator
+}
+
+// another goes on with a new locator.
+func (h *harness) another() {
+	h.locator = h.newLocator()
+	if c, ok := h.locator.(io.Closer); ok {
+		h.t.Cleanup(func() {
+			if err := c.Close(); err != nil {
+				h.t.Error(err)
+			}
+		})
+	}
+}
+
+// keyOf is what a row is known by.
+func (h *harness) keyOf(part, id string) key {
+	if h.scope == index.ScopeTable {
+		return key{"", id}
+	}
+	return key{part, id}
 }
 
 func batch(rows ...row) record.Batch {
@@ -159,11 +207,12 @@ func (h *harness) truth(s *table.Snapshot) map[key]table.Location {
 					h.t.Fatal(err)
 				}
 				for i := range int(rec.NumRows()) {
-					k := key{p, rec.Column(0).(*array.String).Value(i)}
+					id := rec.Column(0).(*array.String).Value(i)
+					k := h.keyOf(p, id)
 					if twice, ok := out[k]; ok {
 						h.t.Errorf("%v is in file groups %s and %s", k, twice.FileID, f.Group.FileID)
 					}
-					out[k] = table.Location{FileID: f.Group.FileID, Position: pos}
+					out[k] = table.Location{FileID: f.Group.FileID, Position: pos, Partition: p}
 					pos++
 				}
 				rec.Release()
@@ -182,20 +231,23 @@ func (h *harness) check(wantRows int, more ...row) {
 		h.t.Fatalf("the table has %d rows, want %d", len(truth), wantRows)
 	}
 	asked := slices.Clone(more)
-	for k := range truth {
-		r := row{part: k.part, id: k.id}
-		if !slices.ContainsFunc(more, func(m row) bool { return m.part == k.part && m.id == k.id }) {
+	for k, at := range truth {
+		r := row{part: at.Partition, id: k.id}
+		if !slices.ContainsFunc(more, func(m row) bool { return h.keyOf(m.part, m.id) == k }) {
 			asked = append(asked, r)
 		}
 	}
 	for i, got := range h.locate(s, asked...) {
 		r := asked[i]
-		want, there := truth[key{r.part, r.id}]
+		want, there := truth[h.keyOf(r.part, r.id)]
+		if want.Partition == r.part {
+			want.Partition = ""
+		}
 		switch {
 		case !there:
 			h.isNew(s, r, got)
-		case got.FileID != want.FileID:
-			h.t.Errorf("%s of %s: in file group %q, want %q", r.id, r.part, got.FileID, want.FileID)
+		case got.FileID != want.FileID || got.Partition != want.Partition:
+			h.t.Errorf("%s of %s: in file group %q of partition %q, want %q of %q", r.id, r.part, got.FileID, got.Partition, want.FileID, want.Partition)
 		case got.Position != -1 && got.Position != want.Position:
 			h.t.Errorf("%s of %s: position %d, want %d", r.id, r.part, got.Position, want.Position)
 		}
@@ -206,7 +258,7 @@ func (h *harness) check(wantRows int, more ...row) {
 // without a position.
 func (h *harness) isNew(s *table.Snapshot, r row, got table.Location) {
 	h.t.Helper()
-	if got != (table.Location{}) && (got.FileID == "" || got.Position != -1) {
+	if got != (table.Location{}) && (got.FileID == "" || got.Position != -1 || got.Live) {
 		h.t.Errorf("%s of %s is not in the table and located at %+v", r.id, r.part, got)
 	}
 }
@@ -253,10 +305,25 @@ func partitions(t *testing.T, h *harness) {
 	}
 }
 
+// fromElsewhere asks from partitions that a key is not in. Nothing moves: that is the engine's to do.
+func fromElsewhere(t *testing.T, h *harness) {
+	h.commit(numbered(0, 60)...)
+	h.commit(numbered(40, 80)...)
+	asked := numbered(0, 90)
+	for i := range asked {
+		asked[i].part = []string{"a", "b", "c", "new"}[i%4]
+	}
+	h.check(80, asked...)
+}
+
 func unknown(t *testing.T, h *harness) {
 	h.check(0, numbered(0, 5)...)
 	h.commit(numbered(0, 30)...)
-	h.check(30, row{part: "a", id: "zz"}, row{part: "a", id: ""}, row{part: "new", id: "id-0000"}, row{part: "b", id: "id-0000"})
+	more := []row{{part: "a", id: "zz"}, {part: "a", id: ""}}
+	if h.scope == index.ScopePartition {
+		more = append(more, row{part: "new", id: "id-0000"}, row{part: "b", id: "id-0000"})
+	}
+	h.check(30, more...)
 }
 
 func agrees(t *testing.T, h *harness) {
@@ -337,9 +404,9 @@ func cancelled(t *testing.T, h *harness) {
 
 func continues(t *testing.T, h *harness) {
 	h.commit(numbered(0, 40)...)
-	h.locator = h.newLocator()
+	h.another()
 	h.check(40)
 	h.commit(numbered(20, 60)...)
-	h.locator = h.newLocator()
+	h.another()
 	h.check(60)
 }

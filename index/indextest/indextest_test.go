@@ -18,6 +18,14 @@ func TestBloom(t *testing.T) {
 	indextest.Run(t, func() table.Locator { return index.NewBloom(index.BloomOptions{}) })
 }
 
+func TestBloomOfTheTable(t *testing.T) {
+	indextest.RunTable(t, func() table.Locator { return index.NewBloom(index.BloomOptions{Scope: index.ScopeTable}) })
+}
+
 func TestSimple(t *testing.T) {
 	indextest.Run(t, func() table.Locator { return index.NewSimple(index.SimpleOptions{Parallelism: 1}) })
+}
+
+func TestSimpleOfTheTable(t *testing.T) {
+	indextest.RunTable(t, func() table.Locator { return index.NewSimple(index.SimpleOptions{Scope: index.ScopeTable}) })
 }
