@@ -66,6 +66,7 @@ type Events struct {
 // Written is what a completed instant did to record keys and files.
 type Written struct {
 	Instant timeline.Instant
+	Before  *Snapshot     // what it was made from
 	Keys    []WrittenKey  // at most one a key and partition; nil: no key came, went or moved
 	Files   []fsview.File // new base and log files, each by its key relative to the base path
 }
