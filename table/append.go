@@ -145,6 +145,10 @@ func (g *group) append(ctx context.Context, c *commit, no int) error {
 	c.info.Updated += int64(n)
 	c.info.Deleted += int64(len(gone))
 	c.info.BytesWritten += l.size
+	for _, s := range settled {
+		rows = append(rows, s.idx...)
+	}
+	c.note(g.slice.Group, slices.DeleteFunc(rows, func(r int32) bool { return c.live[r] }), gone)
 	return nil
 }
 

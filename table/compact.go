@@ -427,5 +427,9 @@ func (c *commit) endCompaction(ctx context.Context) (timeline.Instant, error) {
 	if err != nil {
 		return timeline.Instant{}, err
 	}
-	return c.t.finish(ctx, ending{st: c.st, in: timeline.Instant{Requested: c.instant, Action: timeline.Compaction, State: timeline.Inflight}, body: body, commit: m, added: c.files, stats: c.fileStats})
+	done, err := c.t.finish(ctx, ending{st: c.st, in: timeline.Instant{Requested: c.instant, Action: timeline.Compaction, State: timeline.Inflight}, body: body, commit: m, added: c.files, stats: c.fileStats})
+	if err == nil {
+		c.written(done) // before another commit may begin, so that what is told keeps the order of the timeline
+	}
+	return done, err
 }

@@ -68,8 +68,10 @@ func (c *commit) place(ctx context.Context, locs []Location) error {
 		}
 		return p
 	}
+	c.live = make([]bool, len(locs))
 	for i, l := range locs {
 		partition := c.ch.Partitions.Value(i)
+		c.live[i] = l.Live
 		if l.FileID == "" {
 			if c.ch.Op(i) == record.Delete {
 				c.info.UnknownDeletes++
@@ -203,6 +205,7 @@ func (g *group) create(ctx context.Context, c *commit, no int) error {
 		if err != nil {
 			return f.fail(ctx, err)
 		}
+		first := rows
 		for len(rows) > 0 && (g.named || w.Buffered() < c.t.opts.TargetSize) {
 			part := rows[:min(step, len(rows))]
 			batch, err := c.rows(nil, nil, part, f)
@@ -225,6 +228,7 @@ func (g *group) create(ctx context.Context, c *commit, no int) error {
 		}
 		c.record(g.partition, f, action.WriteStat{FileID: id, PrevCommit: "null", NumWrites: sum.Rows, NumInserts: sum.Rows}, sum)
 		c.count(func(i *CommitInfo) { i.Inserted += sum.Rows })
+		c.tell(fsview.GroupID{Partition: g.partition, FileID: id}, first[:len(first)-len(rows)], nil)
 	}
 	return nil
 }
@@ -266,10 +270,10 @@ func (g *group) merge(ctx context.Context, c *commit, no int) error {
 		i.UnknownDeletes += int64(len(unknown) - len(fresh))
 	})
 	var edit parquet.Edit
-	var replace []int32
+	var replace, gone []int32
 	for _, m := range met {
 		if c.ch.Op(int(m.row)) == record.Delete {
-			edit.Delete = append(edit.Delete, m.at)
+			edit.Delete, gone = append(edit.Delete, m.at), append(gone, m.row)
 			continue
 		}
 		edit.Replace = append(edit.Replace, m.at)
@@ -321,6 +325,7 @@ func (g *group) merge(ctx context.Context, c *commit, no int) error {
 		i.Updated += int64(len(edit.Replace))
 		i.Deleted += int64(len(edit.Delete))
 	})
+	c.tell(g.slice.Group, fresh, lost(gone, stale))
 	return nil
 }
 

@@ -71,11 +71,14 @@ type Written struct {
 	Files   []fsview.File // new base and log files, each by its key relative to the base path
 }
 
-// WrittenKey says that a change of a key was applied. It is valid during the call that tells of it.
+// WrittenKey says that a change of a key was applied. It is valid during the call that tells of it. Keys whose rows stay in
+// their file group need not be told of. A key that moved to another partition is told of once, with its new file group.
 type WrittenKey struct {
-	Key     string
-	Group   fsview.GroupID
-	Deleted bool // no row of the key is left in the file group
+	Key   string
+	Group fsview.GroupID // that holds the key now, or held it
+	// Deleted says that no row of the key is left in the file group or, where that has log files, that a log file deletes it;
+	// readers pass such a delete over if the row is newer, and until a compaction the key belongs to the file group.
+	Deleted bool
 }
 
 // CommitInfo is what a commit did. Bytes are those of base files.

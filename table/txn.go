@@ -223,6 +223,7 @@ func (x *Txn) Commit(ctx context.Context, extra map[string]string) (CommitInfo, 
 	if c.mor {
 		c.action = timeline.DeltaCommit
 	}
+	c.tracks = t.opts.Events.Written != nil
 	if c.services, err = t.services(ctx, snap.st); err != nil {
 		return CommitInfo{}, err
 	}
@@ -242,6 +243,7 @@ func (x *Txn) Commit(ctx context.Context, extra map[string]string) (CommitInfo, 
 	info.Elapsed = t.opts.Now().Sub(start)
 	t.opts.Log.Debug("committed", "table", t.base, "instant", info.Instant.Requested, "inserted", info.Inserted, "updated", info.Updated,
 		"deleted", info.Deleted, "stale", info.Stale, "files", info.Files, "bytes", info.BytesWritten, "elapsed", info.Elapsed)
+	c.written(info.Instant)
 	if f := t.opts.Events.CommitDone; f != nil {
 		f(info)
 	}
@@ -264,6 +266,8 @@ type commit struct {
 	replaces *replacing // nil: no file group is replaced
 	merging  merging
 	ch       changes
+	live     []bool // by row of ch, whether a row of its key is known to be there
+	tracks   bool   // somebody wants to know of keys
 	groups   []*group
 
 	instant   timeline.Time
@@ -272,6 +276,7 @@ type commit struct {
 	files     []fsview.File
 	covered   []string // columns that the metadata table keeps statistics of
 	fileStats []metadata.FileStats
+	keys      []WrittenKey // alias ch
 	markers   []string
 	info      CommitInfo
 }
