@@ -284,12 +284,19 @@ func locatorOf(c config.Table) (table.Locator, error) {
 	switch c.Index.Type {
 	case "bucket":
 		return index.NewBucket(c.Index.Buckets, nil, index.BucketOptions{}), nil
-	case "bloom":
-		return index.NewBloom(index.BloomOptions{}), nil
+	case "bloom", "record":
+		return index.NewBloom(index.BloomOptions{Scope: scopeOf(c)}), nil
 	case "simple":
-		return index.NewSimple(index.SimpleOptions{}), nil
+		return index.NewSimple(index.SimpleOptions{Scope: scopeOf(c)}), nil
 	}
 	return nil, usage("index type %s is not supported", c.Index.Type)
+}
+
+func scopeOf(c config.Table) index.Scope {
+	if c.Index.Scope == "table" {
+		return index.ScopeTable
+	}
+	return index.ScopePartition
 }
 
 func decoderOf(ctx context.Context, t *table.Table, c config.Table) (ingest.Decoder, error) {

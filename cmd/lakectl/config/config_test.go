@@ -79,7 +79,14 @@ func TestProblems(t *testing.T) {
 		{"bare duration", "interval: 10s", "interval: 10", `commit.interval: "10" is not a duration`},
 		{"undefined variable", "${KAFKA_PASSWORD}", "${NOPE}", `environment variable NOPE is not set`},
 		{"table type", "key: [order_id]", "type: log\n    key: [order_id]", "lake.yaml:16:11: tables[0].type: "},
-		{"record index", "{type: bucket, buckets: 16}", "{type: record}", "tables[0].index.type: record is not supported"},
+		{"index type", "{type: bucket, buckets: 16}", "{type: hash}", `lake.yaml:19:19: tables[0].index.type: "hash" is not known; expected record, bloom, bucket, simple`},
+		{"index scope", "buckets: 16}", "buckets: 16, scope: global}", `lake.yaml:19:47: tables[0].index.scope: "global" is not known; expected partition, table`},
+		{"bucket of the table", "buckets: 16}", "buckets: 16, scope: table}", "lake.yaml:19:47: tables[0].index.scope: a bucket index knows the bucket of a key within its partition"},
+		{"buckets of record", "{type: bucket, buckets: 16}", "{buckets: 16}", "tables[0].index.buckets: only an index of type bucket"},
+		{"snapshot of bucket", "buckets: 16}", "buckets: 16, snapshot: 1h}", "lake.yaml:19:50: tables[0].index.snapshot: only an index of type record"},
+		{"short snapshot", "{type: bucket, buckets: 16}", "{snapshot: 10ms}", "tables[0].index.snapshot: 10ms is too short"},
+		{"record index alone", "    ordering:", "    services: {record_index: true, metadata_table: false}\n    ordering:", "lake.yaml:18:30: tables[0].services.record_index: the record index is in the metadata table: write metadata_table: true"},
+		{"record index of version 6", "    ordering:", "    version: 6\n    services: {record_index: true}\n    ordering:", "services.record_index: lakectl makes no metadata table for version 6"},
 		{"bootstrap", "    ordering:", "    bootstrap: {overlap: 1h}\n    ordering:", "tables[0].bootstrap: bootstrap is not supported"},
 		{"sync", "    ordering:", "    sync: [hive]\n    ordering:", "tables[0].sync: catalog sync is not supported"},
 		{"catalogs", "storage:", "catalogs: {hive: {type: hms}}\nstorage:", "catalogs: catalogs are not supported"},
@@ -113,6 +120,39 @@ func TestProblems(t *testing.T) {
 				t.Errorf("got  %v\nwant %s", err, tt.want)
 			}
 		})
+	}
+}
+
+func TestIndex(t *testing.T) {
+	none, hour := Duration(0), Duration(time.Hour)
+	tests := []struct {
+		name, old, new string
+		want           Index
+		metadata       string
+	}{
+		{"default", "    index: {type: bucket, buckets: 16}\n", "", Index{Type: "record", Scope: "partition", Snapshot: &hour}, "new"},
+		{"no snapshots", "{type: bucket, buckets: 16}", "{snapshot: 0, scope: table}", Index{Type: "record", Scope: "table", Snapshot: &none}, "new"},
+		{"bloom of the table", "{type: bucket, buckets: 16}", "{type: bloom, scope: table}", Index{Type: "bloom", Scope: "table"}, "new"},
+		{"bucket without partitions", "    partition_by: [dt]\n", "    services: {record_index: true}\n", Index{Type: "bucket", Buckets: 16, Scope: "partition"}, "always"},
+		{"simple", "{type: bucket, buckets: 16}", "{type: simple}\n    services: {record_index: true, metadata_table: true}", Index{Type: "simple", Scope: "partition"}, "always"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f, err := Parse("lake.yaml", []byte(strings.Replace(good, tt.old, tt.new, 1)), env)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, f.Tables[0].Index); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+			if got := f.Tables[0].Services.Metadata(); got != tt.metadata {
+				t.Errorf("metadata table %q, want %q", got, tt.metadata)
+			}
+		})
+	}
+	in := strings.NewReplacer("    partition_by: [dt]\n", "", "buckets: 16}", "buckets: 16, scope: table}").Replace(good)
+	if _, err := Parse("lake.yaml", []byte(in), env); err != nil {
+		t.Errorf("a table scope without partitions: %v", err)
 	}
 }
 

@@ -103,9 +103,10 @@ type Partition struct {
 
 // Index says how rows are found again.
 type Index struct {
-	Type    string `yaml:"type" json:"type"`
-	Buckets int    `yaml:"buckets" json:"buckets,omitempty"`
-	Scope   string `yaml:"scope" json:"scope"`
+	Type     string    `yaml:"type" json:"type"`
+	Buckets  int       `yaml:"buckets" json:"buckets,omitempty"`
+	Scope    string    `yaml:"scope" json:"scope"`
+	Snapshot *Duration `yaml:"snapshot" json:"snapshot,omitempty"` // nil unless the type is record; 0: none are made
 }
 
 // From names the source, the topics and what the messages are.
@@ -144,14 +145,15 @@ type Services struct {
 	Clean         Clean      `yaml:"clean" json:"clean,omitzero"`
 	Archive       Archive    `yaml:"archive" json:"archive,omitzero"`
 	MetadataTable *bool      `yaml:"metadata_table" json:"metadata_table,omitempty"` // nil: of new tables from version 8 on
+	RecordIndex   bool       `yaml:"record_index" json:"record_index"`               // in the metadata table
 }
 
 // Metadata is the setting as table.Options has it.
 func (s Services) Metadata() string {
 	switch {
-	case s.MetadataTable == nil:
+	case s.MetadataTable == nil && !s.RecordIndex:
 		return "new"
-	case *s.MetadataTable:
+	case s.MetadataTable == nil || *s.MetadataTable:
 		return "always"
 	}
 	return ""

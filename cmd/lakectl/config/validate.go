@@ -68,8 +68,11 @@ func (f *File) setDefaults() {
 		t.VersionDefaulted = t.Version == 0
 		def(&t.Version, 9)
 		def(&t.Merge, "latest")
-		def(&t.Index.Type, "bloom")
+		def(&t.Index.Type, "record")
 		def(&t.Index.Scope, "partition")
+		if t.Index.Type == "record" && t.Index.Snapshot == nil {
+			t.Index.Snapshot = new(Duration(time.Hour))
+		}
 		def(&t.From.OnError, "fail")
 		def(&t.From.OnTruncate, "fail")
 		if t.Schema.Evolve == nil {
@@ -253,14 +256,7 @@ func (d *decoder) checkTable(p string, t Table, f *File) {
 		}
 	}
 	d.oneOf(p+".merge", t.Merge, []string{"latest", "partial", "first"}, nil)
-	d.oneOf(p+".index.type", t.Index.Type, []string{"bloom", "bucket", "simple"}, []string{"record"})
-	d.oneOf(p+".index.scope", t.Index.Scope, []string{"partition"}, []string{"table"})
-	if t.Index.Type == "bucket" && t.Index.Buckets < 1 {
-		d.badf(p+".index.buckets", "a bucket index needs its number of buckets per partition, such as {type: bucket, buckets: 16}")
-	}
-	if t.Index.Type != "bucket" && d.has(p+".index.buckets") {
-		d.badf(p+".index.buckets", "only an index of type bucket has buckets")
-	}
+	d.checkIndex(p+".index", t)
 	if t.From.Source == "" {
 		d.badf(p+".from.source", "missing; name one of sources")
 	} else if _, ok := f.Sources[t.From.Source]; !ok {
@@ -303,11 +299,37 @@ func (d *decoder) checkTable(p string, t Table, f *File) {
 	}
 	d.oneOf(p+".files.compression", t.Files.Compression, []string{"zstd", "snappy", "gzip", "uncompressed"}, nil)
 	d.checkServices(p+".services", t)
-	if t.Version == 6 && t.Services.Metadata() == "always" {
+	if s := t.Services; s.RecordIndex && s.MetadataTable != nil && !*s.MetadataTable {
+		d.badf(p+".services.record_index", "the record index is in the metadata table: write metadata_table: true, or record_index: false (one that is there is kept up all the same)")
+	}
+	if t.Version == 6 && t.Services.RecordIndex {
+		d.badf(p+".services.record_index", "lakectl makes no metadata table for version 6, where the record index would be; write version: 9, or false (one that is there is kept up all the same)")
+	} else if t.Version == 6 && t.Services.Metadata() == "always" {
 		d.badf(p+".services.metadata_table", "lakectl makes no metadata table for version 6; write version: 9, or false (one that is there is kept up all the same)")
 	}
 	d.later(p+".sync", "catalog sync is")
 	d.later(p+".bootstrap", "bootstrap is")
+}
+
+func (d *decoder) checkIndex(p string, t Table) {
+	x := t.Index
+	d.oneOf(p+".type", x.Type, []string{"record", "bloom", "bucket", "simple"}, nil)
+	d.oneOf(p+".scope", x.Scope, []string{"partition", "table"}, nil)
+	if x.Type == "bucket" && x.Buckets < 1 {
+		d.badf(p+".buckets", "a bucket index needs its number of buckets per partition, such as {type: bucket, buckets: 16}")
+	}
+	if x.Type == "bucket" && x.Scope == "table" && len(t.PartitionBy) > 0 {
+		d.badf(p+".scope", "a bucket index knows the bucket of a key within its partition, and cannot find one that has moved to another: write {type: record, scope: table}, or scope: partition if keys do not move")
+	}
+	if x.Type != "bucket" && d.has(p+".buckets") {
+		d.badf(p+".buckets", "only an index of type bucket has buckets")
+	}
+	if x.Type != "record" && d.has(p+".snapshot") {
+		d.badf(p+".snapshot", "only an index of type record has snapshots: the others keep nothing")
+	}
+	if s := x.Snapshot; s != nil && *s > 0 && *s < Duration(time.Second) {
+		d.badf(p+".snapshot", "%s is too short; use at least 1s, or 0 for no snapshots", *s)
+	}
 }
 
 func (d *decoder) checkServices(p string, t Table) {
