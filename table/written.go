@@ -47,7 +47,7 @@ func (c *commit) written(done timeline.Instant) {
 	if f == nil || c.replaces != nil {
 		return
 	}
-	w := Written{Instant: done, Keys: c.keys}
+	w := Written{Instant: done, Before: c.snap, Keys: c.keys}
 	for _, file := range c.files {
 		name := path.Base(file.Key)
 		_, base := filename.ParseBase(name)
