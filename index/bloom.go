@@ -57,12 +57,9 @@ func (x *Bloom) Locate(ctx context.Context, s *table.Snapshot, b record.Batch) (
 	return lookup(ctx, snapshotSource{s}, b, x.scope, x.parallelism, x.prune)
 }
 
-// FootersRead returns how many footers of base files were read from the store since the Bloom was made. It is safe for
-// concurrent use, as FootersCached is.
-func (x *Bloom) FootersRead() int64 { return x.read.Load() }
-
-// FootersCached returns how often a footer was at hand.
-func (x *Bloom) FootersCached() int64 { return x.kept.Load() }
+// Footers returns how many footers of base files were read from the store and how many were at hand, since the Bloom was made.
+// It is safe for concurrent use.
+func (x *Bloom) Footers() (read, cached int64) { return x.read.Load(), x.kept.Load() }
 
 func (x *Bloom) prune(ctx context.Context, s source, f fsview.FileSlice, keys *keySet) (baseFile, bool, error) {
 	var file baseFile

@@ -225,7 +225,7 @@ func TestBloomReadsOnlyCandidates(t *testing.T) {
 	if d := cmp.Diff([]string{"bare"}, ft.opened); d != "" {
 		t.Errorf("opened with cached footers: -want +got:\n%s", d)
 	}
-	if read, cached := x.FootersRead(), x.FootersCached(); read != 3 || cached != 3 {
+	if read, cached := x.Footers(); read != 3 || cached != 3 {
 		t.Errorf("%d footers read and %d at hand, want 3 and 3", read, cached)
 	}
 }
