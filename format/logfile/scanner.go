@@ -70,6 +70,11 @@ func (s *Scanner) Content() ([]byte, error) {
 	return b, s.readAt(b, at)
 }
 
+// Section is the content of the block that NextHeader returned last, to be read in parts.
+func (s *Scanner) Section() *io.SectionReader {
+	return io.NewSectionReader(s.r, s.content.at, s.content.length)
+}
+
 func (s *Scanner) nextHeader() (Block, error) {
 	start := s.pos
 	head, err := s.view(start, uncounted)

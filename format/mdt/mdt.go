@@ -8,8 +8,11 @@ package mdt
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode/utf16"
+
+	"github.com/lakectl/lakectl/format"
 )
 
 // Type says which payload a record has (MetadataPartitionType).
@@ -110,6 +113,54 @@ func FileID(partition string, group int) string {
 		prefix = "col-stats"
 	}
 	return fmt.Sprintf("%s-%04d-0", prefix, group)
+}
+
+// RecordIndexFileID is the file id of a file group of a partitioned record index, in which each partition of the data table has
+// groups of its own. A partition path with a dot is format.ErrUnsupported: Hudi could not tell the log files' names.
+func RecordIndexFileID(dataPartition string, group int) (string, error) {
+	if strings.Contains(dataPartition, ".") {
+		return "", fmt.Errorf("%w: partition %q in a partitioned record index: file ids cannot have a dot", format.ErrUnsupported, dataPartition)
+	}
+	return fmt.Sprintf("record-index-%s-%04d-0", escapeFileName(dataPartition), group), nil
+}
+
+// DataPartition undoes RecordIndexFileID; false for a group of a record index that is not partitioned
+// (HoodieTableMetadataUtil.verifyRLIFile, getDataTablePartitionNameFromFileGroupName).
+func DataPartition(fileID string) (string, bool) {
+	parts := strings.Split(fileID, "-")
+	if len(parts) != 5 {
+		return "", false
+	}
+	return unescapeFileName(parts[2]), true
+}
+
+// escapeFileName is PartitionPathEncodeUtils.escapeFileName.
+func escapeFileName(s string) string {
+	const special = "\"#%'*/:=?\\\x7f{[]^_-"
+	var b strings.Builder
+	for _, r := range s {
+		if r < ' ' || strings.ContainsRune(special, r) {
+			fmt.Fprintf(&b, "%%%02X", r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+func unescapeFileName(s string) string {
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
+				b = append(b, byte(n))
+				i += 2
+				continue
+			}
+		}
+		b = append(b, s[i])
+	}
+	return string(b)
 }
 
 // FileGroup is the number of the file group, of n, that holds key: Java's String.hashCode over UTF-16

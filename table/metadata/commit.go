@@ -65,7 +65,7 @@ func (t *Table) Commit(ctx context.Context, instant timeline.Time, u Update) err
 	if err != nil {
 		return fmt.Errorf("metadata table: commit %s: %w", instant, err)
 	}
-	if err := t.deltaCommit(ctx, instant, records); err != nil {
+	if err := t.deltaCommit(ctx, instant, records, u); err != nil {
 		t.state.Store(nil)
 		return fmt.Errorf("metadata table: commit %s: %w", instant, err)
 	}
@@ -207,13 +207,14 @@ type part struct {
 	slice     fsview.FileSlice // that the log file becomes part of
 	name      filename.Log
 	records   int64
+	deletes   int64
 	content   []byte
 }
 
 // deltaCommit writes records as one delta commit. It is invisible until its last step, and leaves an inflight instant for
 // whoever rolls it back. There are no markers: Hudi rolls this table back by listing
 // (HoodieMetadataWriteUtils, withRollbackUsingMarkers(false)).
-func (t *Table) deltaCommit(ctx context.Context, instant timeline.Time, records map[string][]mdt.Record) error {
+func (t *Table) deltaCommit(ctx context.Context, instant timeline.Time, records map[string][]mdt.Record, u Update) error {
 	s, err := t.known(ctx)
 	if err != nil {
 		return err
@@ -226,6 +227,13 @@ func (t *Table) deltaCommit(ctx context.Context, instant timeline.Time, records 
 	parts, err := t.parts(ctx, s, instant, records)
 	if err != nil {
 		return err
+	}
+	if t.Has(mdt.PartitionRecordIndex) {
+		keys, err := t.keyParts(ctx, s, instant, u, len(parts))
+		if err != nil {
+			return err
+		}
+		parts = append(parts, keys...)
 	}
 	in := timeline.Instant{Requested: instant, Action: timeline.DeltaCommit}
 	if err := t.put(ctx, in, nil); err != nil {
@@ -287,7 +295,7 @@ func (t *Table) profile(parts []part) *action.CommitMetadata {
 
 func (p part) stat(l timeline.Layout, instant timeline.Time) action.WriteStat {
 	w := action.WriteStat{FileID: p.name.FileID, Path: p.partition + "/" + p.name.String(), PartitionPath: p.partition, PrevCommit: p.name.Instant,
-		NumWrites: p.records, NumUpdateWrites: p.records, TotalWriteBytes: int64(len(p.content)), FileSizeInBytes: int64(len(p.content)),
+		NumWrites: p.records, NumUpdateWrites: p.records, NumDeletes: p.deletes, TotalWriteBytes: int64(len(p.content)), FileSizeInBytes: int64(len(p.content)),
 		RuntimeStats: &action.RuntimeStats{}, Log: &action.LogStat{Version: int32(p.name.Version)}}
 	if !l.CompletionTimes() {
 		if p.slice.Base != nil {

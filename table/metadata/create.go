@@ -12,7 +12,6 @@ import (
 
 	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/format/filename"
-	"github.com/lakectl/lakectl/format/logfile"
 	"github.com/lakectl/lakectl/format/mdt"
 	"github.com/lakectl/lakectl/format/properties"
 	"github.com/lakectl/lakectl/storage"
@@ -248,11 +247,10 @@ func (t *Table) initialisePartition(ctx context.Context, instant timeline.Time, 
 	if t.layout.CompletionTimes() {
 		m.OperationType = "BULK_INSERT_PREPPED"
 	}
-	empty, err := logfile.AppendDeletes(nil, nil)
+	block, err := firstBlock(instant)
 	if err != nil {
 		return err
 	}
-	block := logfile.Block{Type: logfile.Delete, Content: empty, Header: map[logfile.HeaderKey]string{logfile.InstantTime: string(instant)}}.Append(nil)
 	for n, r := range t.routed(partition, records, groupCounts[partition]) {
 		id := mdt.FileID(partition, n)
 		if err := write(filename.Log{FileID: id, Instant: string(instant), Version: 1, Token: filename.WriteToken(0, 0, 0)}.String(), block); err != nil {

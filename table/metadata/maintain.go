@@ -244,24 +244,34 @@ func (t *Table) compactGroup(ctx context.Context, s *state, valid func(timeline.
 		y, _ := filename.ParseLog(path.Base(b.Key))
 		return x.Compare(y)
 	})
+	w.Path = op.PartitionPath + "/" + filename.Base{FileID: op.FileID, Token: filename.WriteToken(n, 0, 0), Instant: string(at), Ext: "hfile"}.String()
+	w.TotalLogFilesCompacted = int64(len(slice.Logs))
+	var size int64
+	var err error
+	if op.PartitionPath == mdt.PartitionRecordIndex {
+		w.NumWrites, size, err = t.compactIndex(ctx, s, slice, valid, w.Path)
+	} else {
+		w.NumWrites, size, err = t.compactWhole(ctx, s, slice, valid, w.Path)
+	}
+	w.NumUpdateWrites, w.TotalWriteBytes, w.FileSizeInBytes = w.NumWrites, size, size
+	return w, err
+}
+
+// compactWhole writes the base file of a file group that fits into memory.
+func (t *Table) compactWhole(ctx context.Context, s *state, slice fsview.FileSlice, valid func(timeline.Time) bool, rel string) (records, size int64, err error) {
 	merged, err := t.merged(ctx, s, slice, valid, nil)
 	if err != nil {
-		return w, err
+		return 0, 0, err
 	}
-	records := make([]mdt.Record, 0, len(merged))
+	all := make([]mdt.Record, 0, len(merged))
 	for _, r := range merged {
-		records = append(records, r.WithoutTombstones())
+		all = append(all, r.WithoutTombstones())
 	}
-	b, err := t.hfile(records)
+	b, err := t.hfile(all)
 	if err != nil {
-		return w, err
+		return 0, 0, err
 	}
-	name := filename.Base{FileID: op.FileID, Token: filename.WriteToken(n, 0, 0), Instant: string(at), Ext: "hfile"}.String()
-	w.Path = op.PartitionPath + "/" + name
-	w.NumWrites, w.NumUpdateWrites = int64(len(records)), int64(len(records))
-	w.TotalWriteBytes, w.FileSizeInBytes = int64(len(b)), int64(len(b))
-	w.TotalLogFilesCompacted = int64(len(slice.Logs))
-	return w, t.putFile(ctx, w.Path, b)
+	return int64(len(all)), int64(len(b)), t.putFile(ctx, rel, b)
 }
 
 // clean deletes the files of slices that were superseded so long ago that nobody reads them any more. They need no record

@@ -7,7 +7,7 @@
 // a crash leaves here is invisible, and goes when the data instant is rolled back (Table.Rollback).
 //
 // Nothing here takes a lock: whoever writes holds that of the data table. The package maintains the partitions files,
-// column_stats and partition_stats (Unmaintained names others). It does not archive its timeline.
+// column_stats, partition_stats and record_index (Unmaintained names others). It does not archive its timeline.
 package metadata
 
 import (
@@ -96,7 +96,7 @@ func Unmaintained(props map[string]string) []string {
 	return slices.Compact(out)
 }
 
-var maintained = []string{mdt.PartitionFiles, mdt.PartitionColumnStats, mdt.PartitionPartitionStats}
+var maintained = []string{mdt.PartitionFiles, mdt.PartitionColumnStats, mdt.PartitionPartitionStats, mdt.PartitionRecordIndex}
 
 func list(s string) []string {
 	var out []string

@@ -223,7 +223,7 @@ func TestAgain(t *testing.T) {
 
 func TestUnmaintained(t *testing.T) {
 	props := map[string]string{metadata.PropPartitions: "column_stats,files,secondary_index_x,record_index", metadata.PropInflight: "files"}
-	want := []string{"files (being built)", "record_index", "secondary_index_x"}
+	want := []string{"files (being built)", "secondary_index_x"}
 	if diff := cmp.Diff(want, metadata.Unmaintained(props)); diff != "" {
 		t.Error(diff)
 	}

@@ -178,12 +178,12 @@ func (t *Table) merged(ctx context.Context, s *state, slice fsview.FileSlice, va
 		var err error
 		switch b.Type {
 		case logfile.HFileData:
-			err = decodeHFile(bytes.NewReader(b.Content), int64(len(b.Content)), b.Header[logfile.Schema], prefixes, add)
+			err = decodeHFile(b.r, b.size, b.Header[logfile.Schema], prefixes, add)
 		case logfile.Delete:
-			var keys []logfile.DeleteRecord
-			keys, err = logfile.Deletes(b.Content)
-			for _, k := range keys {
-				delete(records, k.Key)
+			var keys map[string]bool
+			keys, err = b.deleted()
+			for k := range keys {
+				delete(records, k)
 			}
 		default:
 			err = fmt.Errorf("%w: %v block in a metadata table", format.ErrUnsupported, b.Type)
@@ -199,10 +199,14 @@ func (t *Table) merged(ctx context.Context, s *state, slice fsview.FileSlice, va
 func (t *Table) baseFile(ctx context.Context, f fsview.File, prefixes []string) (io.ReaderAt, int64, error) {
 	key := path.Join(t.base, f.Key)
 	if prefixes != nil && f.Size > 4*hfile.DefaultBlockSize {
-		return object{ctx, t.store, key}, f.Size, nil
+		return t.object(ctx, f.Key), f.Size, nil
 	}
 	b, _, err := t.store.Get(ctx, key)
 	return bytes.NewReader(b), int64(len(b)), err
+}
+
+func (t *Table) object(ctx context.Context, rel string) object {
+	return object{ctx, t.store, path.Join(t.base, rel)}
 }
 
 // object is an object of the store, read in the parts that are asked for: HFile blocks.
@@ -213,6 +217,37 @@ type object struct {
 }
 
 func (o object) ReadAt(p []byte, off int64) (int, error) { return o.store.ReadAt(o.ctx, o.key, p, off) }
+
+// aheadBytes is how much is read at once of a file that is read from its beginning to its end.
+const aheadBytes = 4 << 20
+
+// ahead reads a file in large parts. It is not safe for concurrent use.
+type ahead struct {
+	r    io.ReaderAt
+	size int64
+	buf  []byte
+	at   int64 // of buf
+}
+
+func (a *ahead) ReadAt(p []byte, off int64) (int, error) {
+	if i := off - a.at; i >= 0 && i+int64(len(p)) <= int64(len(a.buf)) {
+		return copy(p, a.buf[i:]), nil
+	}
+	n := min(aheadBytes, a.size-off)
+	if int64(len(p)) >= n {
+		return a.r.ReadAt(p, off)
+	}
+	if a.buf == nil {
+		a.buf = make([]byte, min(aheadBytes, a.size))
+	}
+	a.buf = a.buf[:n]
+	if got, err := a.r.ReadAt(a.buf, off); got < len(a.buf) {
+		a.buf = a.buf[:0]
+		return 0, err
+	}
+	a.at = off
+	return copy(p, a.buf), nil
+}
 
 // decodeHFile gives add every record of an HFile with one of the prefixes. Schema is that of the log block around it; "" takes
 // the file's own.
@@ -252,17 +287,51 @@ func decodeHFile(r io.ReaderAt, size int64, schema string, prefixes []string, ad
 	return nil
 }
 
-// blocks reads the log files of a slice and returns the blocks that count, in the order in which they apply.
-func (t *Table) blocks(ctx context.Context, s *state, logs []fsview.File, valid func(timeline.Time) bool) ([]logfile.Block, error) {
-	contents := make([][]byte, len(logs))
+// block is a log block whose content is read when it is needed.
+type block struct {
+	logfile.Block
+	r    io.ReaderAt // the content
+	size int64
+}
+
+// deleted are the keys of a delete block.
+func (b block) deleted() (map[string]bool, error) {
+	content := make([]byte, b.size)
+	if n, err := b.r.ReadAt(content, 0); n < len(content) {
+		return nil, err
+	}
+	records, err := logfile.Deletes(content)
+	if err != nil {
+		return nil, err
+	}
+	keys := make(map[string]bool, len(records))
+	for _, r := range records {
+		keys[r.Key] = true
+	}
+	return keys, nil
+}
+
+// readWhole is up to which size, in bytes, a log file is read at once: they mostly are small.
+const readWhole = 1 << 20
+
+// blocks looks through the log files of a slice and returns the blocks that count, in the order in which they apply. Of large
+// log files only the headers are read.
+func (t *Table) blocks(ctx context.Context, s *state, logs []fsview.File, valid func(timeline.Time) bool) ([]block, error) {
+	contents := make([]io.ReaderAt, len(logs))
+	sizes := make([]int64, len(logs))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
 	for i, f := range logs {
-		g.Go(func() (err error) {
-			contents[i], _, err = t.store.Get(gctx, path.Join(t.base, f.Key))
+		if f.Size > readWhole {
+			contents[i], sizes[i] = t.object(ctx, f.Key), f.Size
+			continue
+		}
+		g.Go(func() error {
+			b, _, err := t.store.Get(gctx, path.Join(t.base, f.Key))
 			if err != nil {
 				return fmt.Errorf("read %s: %w", f.Key, err)
 			}
+			contents[i], sizes[i] = bytes.NewReader(b), int64(len(b))
 			return nil
 		})
 	}
@@ -270,40 +339,42 @@ func (t *Table) blocks(ctx context.Context, s *state, logs []fsview.File, valid 
 		return nil, err
 	}
 	committed := s.tl.Committed()
-	var out []logfile.Block
+	var out []block
 	compacted := make(map[string]bool) // instants whose blocks a log compaction merged
-	for i, b := range contents {
-		sc := logfile.NewScanner(bytes.NewReader(b), int64(len(b)))
+	for i, r := range contents {
+		sc := logfile.NewScanner(r, sizes[i])
 		for {
-			block, err := sc.Next()
+			head, err := sc.NextHeader()
 			if err == io.EOF {
 				break
 			}
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", logs[i].Key, err)
 			}
-			at := timeline.Time(block.Header[logfile.InstantTime])
+			content := sc.Section()
+			b := block{head, content, content.Size()}
+			at := timeline.Time(b.Header[logfile.InstantTime])
 			switch {
-			case block.Type == logfile.Corrupt:
+			case b.Type == logfile.Corrupt:
 				// Before version 8 a writer that died may have left it. Later, what the log file's own instant wrote is lost.
 				if l, ok := filename.ParseLog(path.Base(logs[i].Key)); ok && t.layout.CompletionTimes() && valid(timeline.Time(l.Instant)) {
-					return nil, fmt.Errorf("%w: %s: block at %d", format.ErrCorrupt, logs[i].Key, block.Offset)
+					return nil, fmt.Errorf("%w: %s: block at %d", format.ErrCorrupt, logs[i].Key, b.Offset)
 				}
-			case block.Type == logfile.Command:
-				target := block.Header[logfile.TargetInstantTime]
-				out = slices.DeleteFunc(out, func(b logfile.Block) bool { return b.Header[logfile.InstantTime] == target })
+			case b.Type == logfile.Command:
+				target := b.Header[logfile.TargetInstantTime]
+				out = slices.DeleteFunc(out, func(b block) bool { return b.Header[logfile.InstantTime] == target })
 			case !committed.Has(at): // version 6 does not tell by the file's name
-			case block.Header[logfile.CompactedBlockTimes] != "":
-				for _, instant := range strings.Split(block.Header[logfile.CompactedBlockTimes], ",") {
+			case b.Header[logfile.CompactedBlockTimes] != "":
+				for _, instant := range strings.Split(b.Header[logfile.CompactedBlockTimes], ",") {
 					compacted[strings.TrimSpace(instant)] = true
 				}
-				out = append(out, block)
+				out = append(out, b)
 			case valid(at):
-				out = append(out, block)
+				out = append(out, b)
 			}
 		}
 	}
-	return slices.DeleteFunc(out, func(b logfile.Block) bool {
+	return slices.DeleteFunc(out, func(b block) bool {
 		return compacted[b.Header[logfile.InstantTime]] && b.Header[logfile.CompactedBlockTimes] == ""
 	}), nil
 }
