@@ -63,7 +63,11 @@ func (g *group) append(ctx context.Context, c *commit, no int) error {
 	for _, s := range settled {
 		n += len(s.idx)
 	}
-	if n+len(gone) == 0 {
+	left := make([]int32, len(g.leaving))
+	for i, x := range g.leaving {
+		left[i] = x.row
+	}
+	if n+len(gone)+len(left) == 0 {
 		return nil
 	}
 	l, err := c.newLog(ctx, g, no)
@@ -102,7 +106,7 @@ func (g *group) append(ctx context.Context, c *commit, no int) error {
 	}
 	// Two blocks, not one: hudi-rs refuses ordering values of several kinds in a block.
 	var ordered, always []logfile.DeleteRecord
-	for _, r := range gone {
+	for _, r := range slices.Concat(gone, left) { // a row that moved is not older than the one that it leaves
 		d := logfile.DeleteRecord{Key: ch.Keys.Value(int(r)), Partition: g.partition, Ordering: orderingOf(ch, int(r))}
 		if d.Ordering.IsUnset() {
 			always = append(always, d)
@@ -126,7 +130,7 @@ func (g *group) append(ctx context.Context, c *commit, no int) error {
 		return err
 	}
 	stat := action.WriteStat{FileID: g.fileID, PrevCommit: string(c.instant), Path: l.rel, PartitionPath: g.partition,
-		NumWrites: int64(n), NumUpdateWrites: int64(n), NumDeletes: int64(len(gone)), TotalWriteBytes: l.size, FileSizeInBytes: l.size,
+		NumWrites: int64(n), NumUpdateWrites: int64(n), NumDeletes: int64(len(gone) + len(left)), TotalWriteBytes: l.size, FileSizeInBytes: l.size,
 		Log: &action.LogStat{Version: int32(l.name.Version), Files: []string{l.name.String()}}}
 	if !c.st.layout.CompletionTimes() {
 		stat.PrevCommit = l.name.Instant

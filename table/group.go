@@ -31,6 +31,7 @@ type group struct {
 	slice     *fsview.FileSlice // nil: a new group
 	named     bool              // the index chose the id of a new group, so it takes all the rows in one file
 	changes   []change
+	leaving   []change // rows that go, because those of the changes are in another partition
 }
 
 // change is a row of commit.ch.
@@ -70,7 +71,10 @@ func (c *commit) place(ctx context.Context, locs []Location) error {
 	}
 	c.live = make([]bool, len(locs))
 	for i, l := range locs {
-		partition := c.ch.Partitions.Value(i)
+		if c.moves.dropped[int32(i)] {
+			continue
+		}
+		partition := cmp.Or(l.Partition, c.ch.Partitions.Value(i))
 		c.live[i] = l.Live
 		if l.FileID == "" {
 			if c.ch.Op(i) == record.Delete {
@@ -91,13 +95,19 @@ func (c *commit) place(ctx context.Context, locs []Location) error {
 		if k, ok := slices.BinarySearchFunc(all, l.FileID, func(s fsview.FileSlice, f string) int { return cmp.Compare(s.Group.FileID, f) }); ok {
 			slice = &all[k]
 		}
-		if at, ok := c.services.clustering[id{Partition: partition, FileID: l.FileID}]; ok {
-			return fmt.Errorf("%w: clustering %s is pending and replaces file group %s of partition %q, which this write would change: finish it (lakectl cluster) or roll it back (lakectl rollback --instant %s)",
-				ErrConflict, at, l.FileID, partition, at)
+		group := id{Partition: partition, FileID: l.FileID}
+		if err := c.changeable(group); err != nil {
+			return err
 		}
-		g := open(id{Partition: partition, FileID: l.FileID}, slice)
+		g := open(group, slice)
 		g.named = slice == nil
 		g.changes = append(g.changes, change{int32(i), l.Position})
+	}
+	for _, from := range c.moves.leaving {
+		if err := c.changeable(from.slice.Group); err != nil {
+			return err
+		}
+		open(from.slice.Group, &from.slice).leaving = from.rows
 	}
 	perRow := c.rowSize()
 	for _, partition := range partitions {
@@ -128,6 +138,16 @@ func (c *commit) place(ctx context.Context, locs []Location) error {
 		}
 	}
 	return nil
+}
+
+// changeable reports whether no pending clustering replaces the file group.
+func (c *commit) changeable(g fsview.GroupID) error {
+	at, ok := c.services.clustering[g]
+	if !ok {
+		return nil
+	}
+	return fmt.Errorf("%w: clustering %s is pending and replaces file group %s of partition %q, which this write would change: finish it (lakectl cluster) or roll it back (lakectl rollback --instant %s)",
+		ErrConflict, at, g.FileID, g.Partition, at)
 }
 
 // small returns the base files that take inserts: those that are rewritten anyway first, then the smallest.
@@ -227,8 +247,13 @@ func (g *group) create(ctx context.Context, c *commit, no int) error {
 			return err
 		}
 		c.record(g.partition, f, action.WriteStat{FileID: id, PrevCommit: "null", NumWrites: sum.Rows, NumInserts: sum.Rows}, sum)
-		c.count(func(i *CommitInfo) { i.Inserted += sum.Rows })
-		c.tell(fsview.GroupID{Partition: g.partition, FileID: id}, first[:len(first)-len(rows)], nil)
+		first = first[:len(first)-len(rows)]
+		moved := c.moves.among(first)
+		c.count(func(i *CommitInfo) {
+			i.Inserted += sum.Rows - moved
+			i.Updated += moved
+		})
+		c.tell(fsview.GroupID{Partition: g.partition, FileID: id}, first, nil)
 	}
 	return nil
 }
@@ -279,6 +304,14 @@ func (g *group) merge(ctx context.Context, c *commit, no int) error {
 		edit.Replace = append(edit.Replace, m.at)
 		replace = append(replace, m.row)
 	}
+	left, _, err := match(old, c.ch.Keys, g.leaving)
+	if err != nil {
+		return fmt.Errorf("base file %s: %w", g.slice.Base.Key, err)
+	}
+	for _, m := range left {
+		edit.Delete = append(edit.Delete, m.at)
+	}
+	slices.Sort(edit.Delete)
 	if len(edit.Delete)+len(replace)+len(filled)+len(fresh) == 0 {
 		return nil
 	}
@@ -320,10 +353,11 @@ func (g *group) merge(ctx context.Context, c *commit, no int) error {
 	}
 	c.record(g.partition, f, action.WriteStat{FileID: g.fileID, PrevCommit: g.slice.BaseInstant, PrevBaseFile: path.Base(g.slice.Base.Key), CDCStats: logged,
 		NumWrites: sum.Rows, NumInserts: int64(len(fresh)), NumUpdateWrites: int64(len(edit.Replace)), NumDeletes: int64(len(edit.Delete))}, sum)
+	moved := c.moves.among(fresh)
 	c.count(func(i *CommitInfo) {
-		i.Inserted += int64(len(fresh))
-		i.Updated += int64(len(edit.Replace))
-		i.Deleted += int64(len(edit.Delete))
+		i.Inserted += int64(len(fresh)) - moved
+		i.Updated += int64(len(edit.Replace)) + moved
+		i.Deleted += int64(len(edit.Delete) - len(left))
 	})
 	c.tell(g.slice.Group, fresh, lost(gone, stale))
 	return nil

@@ -23,6 +23,7 @@ type merging struct {
 	gaps         bool   // a null means: as before (IGNORE_DEFAULTS)
 	late         bool   // a record that is older than the row fills the row's nulls
 	first        bool   // the row that is there stays
+	anywhere     bool   // a key is the same key in whatever partition it comes
 }
 
 const (
@@ -118,6 +119,13 @@ func (t *Table) merging(p map[string]string) (merging, error) {
 		m.first = true
 	default:
 		err = fmt.Errorf("%w: merge %q: want latest, partial or first", ErrInvalid, t.opts.Merge)
+	}
+	switch t.opts.Unique {
+	case "", "partition":
+	case "table":
+		m.anywhere = true
+	default:
+		err = fmt.Errorf("%w: unique %q: want partition or table", ErrInvalid, t.opts.Unique)
 	}
 	return m, err
 }

@@ -1,6 +1,7 @@
 package table
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -144,7 +145,7 @@ func (b blind) Locate(ctx context.Context, s *Snapshot, rows record.Batch) ([]Lo
 	}
 	locs, err := b.Locator.Locate(ctx, s, rows)
 	for i, l := range locs {
-		if b.r.groups[fsview.GroupID{Partition: rows.Partitions.Value(i), FileID: l.FileID}] {
+		if b.r.groups[fsview.GroupID{Partition: cmp.Or(l.Partition, rows.Partitions.Value(i)), FileID: l.FileID}] {
 			locs[i] = Location{}
 		}
 	}

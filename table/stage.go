@@ -187,7 +187,7 @@ func fieldIndex(s *arrow.Schema, name string) int {
 // change is dropped, whatever it carries, unless late ones fill gaps: then it gives the winner what no newer one carried.
 func collapse(b record.Batch, by ordering, m merging) (changes, error) {
 	n := b.NumRows()
-	seenAs := seen(b)
+	seenAs := seen(b, m)
 	winner := make([]int32, 0, n) // in order of first arrival, so that output is deterministic
 	order := comparer(b.Rows, b.Rows, by)
 	keeps := anyKept(b)
@@ -230,10 +230,10 @@ func collapse(b record.Batch, by ordering, m merging) (changes, error) {
 }
 
 // seen returns a function that says as what number the key of row i was first asked for, or notes down the number given.
-func seen(b record.Batch) func(i int, no int32) (int32, bool) {
+func seen(b record.Batch, m merging) func(i int, no int32) (int32, bool) {
 	n := b.NumRows()
 	one := true // as the log files of a slice are: then the partition need not be hashed
-	for i := 1; i < n && one; i++ {
+	for i := 1; i < n && one && !m.anywhere; i++ {
 		one = b.Partitions.Value(i) == b.Partitions.Value(0)
 	}
 	if one {

@@ -48,6 +48,7 @@ type Options struct {
 	Metadata     string        // give tables of version 8 and later a metadata table at the next commit: new (those without a commit), always; "": none
 	Memory       int64         // bytes that rows of log files may take while they are merged; 0 = 512 MiB
 	Merge        string        // latest (default), partial (late changes fill nulls) or first (stored keys stay)
+	Unique       string        // within what a record key is unique: its partition (default) or the table; then rows may move between partitions
 	Evolve       []string      // what batches may do to the schema: add, widen, nullable
 	Now          func() time.Time
 	NewID        func() string // random UUIDs
@@ -81,7 +82,8 @@ type WrittenKey struct {
 	Deleted bool
 }
 
-// CommitInfo is what a commit did. Bytes are those of base files.
+// CommitInfo is what a commit did. Bytes are those of base files. A row that moved to another partition is updated: it is
+// neither inserted nor deleted, though the write stats of the commit, as Hudi's do, count both.
 type CommitInfo struct {
 	Instant                    timeline.Instant
 	Inserted, Updated, Deleted int64
@@ -104,7 +106,8 @@ type Location struct {
 	Live bool
 }
 
-// Locator finds the file groups of keys. The batch holds each (partition, key) at most once.
+// Locator finds the file groups of keys. The batch holds each (partition, key) at most once, each key at most once where
+// Options.Unique is "table".
 type Locator interface {
 	Locate(ctx context.Context, s *Snapshot, b record.Batch) ([]Location, error)
 }

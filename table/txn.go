@@ -266,6 +266,7 @@ type commit struct {
 	replaces *replacing // nil: no file group is replaced
 	merging  merging
 	ch       changes
+	moves    moves
 	live     []bool // by row of ch, whether a row of its key is known to be there
 	tracks   bool   // somebody wants to know of keys
 	groups   []*group
@@ -339,6 +340,9 @@ func (c *commit) locate(ctx context.Context, batches []record.Batch, l Locator) 
 	}
 	if len(locs) != c.ch.NumRows() {
 		return fmt.Errorf("%w: the index located %d of %d keys", ErrInvalid, len(locs), c.ch.NumRows())
+	}
+	if err := c.move(ctx, locs); err != nil {
+		return fmt.Errorf("rows in other partitions: %w", err)
 	}
 	return c.place(ctx, locs)
 }
