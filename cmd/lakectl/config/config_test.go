@@ -79,6 +79,7 @@ func TestProblems(t *testing.T) {
 		{"bare duration", "interval: 10s", "interval: 10", `commit.interval: "10" is not a duration`},
 		{"undefined variable", "${KAFKA_PASSWORD}", "${NOPE}", `environment variable NOPE is not set`},
 		{"table type", "key: [order_id]", "type: log\n    key: [order_id]", "lake.yaml:16:11: tables[0].type: "},
+		{"table name", "name: orders", "name: my orders", `lake.yaml:14:11: tables[0].name: "my orders" is not a table name: write it without spaces`},
 		{"index type", "{type: bucket, buckets: 16}", "{type: hash}", `lake.yaml:19:19: tables[0].index.type: "hash" is not known; expected record, bloom, bucket, simple`},
 		{"index scope", "buckets: 16}", "buckets: 16, scope: global}", `lake.yaml:19:47: tables[0].index.scope: "global" is not known; expected partition, table`},
 		{"bucket of the table", "buckets: 16}", "buckets: 16, scope: table}", "lake.yaml:19:47: tables[0].index.scope: a bucket index knows the bucket of a key within its partition"},

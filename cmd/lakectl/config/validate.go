@@ -232,6 +232,8 @@ func (d *decoder) checkSource(p string, s Source) {
 func (d *decoder) checkTable(p string, t Table, f *File) {
 	if t.Name == "" {
 		d.badf(p+".name", "missing")
+	} else if strings.ContainsAny(t.Name, " /\\\n") {
+		d.badf(p+".name", "%q is not a table name: write it without spaces and slashes", t.Name)
 	}
 	switch scheme, _, ok := strings.Cut(t.Path, "://"); {
 	case t.Path == "":
