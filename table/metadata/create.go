@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lakectl/lakectl/format"
 	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/format/filename"
 	"github.com/lakectl/lakectl/format/mdt"
@@ -32,13 +33,25 @@ type Init struct {
 	Stats   iter.Seq2[FileStats, error]
 	// Partitioned says that the data table has partitions, of which statistics can be kept too.
 	Partitioned bool
+	// RecordIndex is the scope of a record index, which is for a table without rows: IndexBuild makes that of others.
+	RecordIndex IndexScope
 	// Newest is the requested time of the data table's newest completed instant, "" for none.
 	Newest timeline.Time
 	Now    func() time.Time
 }
 
-// groupCounts are Hudi's defaults for the file groups of a partition.
-var groupCounts = map[string]int{mdt.PartitionFiles: 1, mdt.PartitionColumnStats: 2, mdt.PartitionPartitionStats: 1}
+// groupCount is Hudi's default for the file groups of a partition. In a record index by partition they come with the partitions.
+func (in Init) groupCount(partition string) int {
+	switch {
+	case partition == mdt.PartitionColumnStats:
+		return 2
+	case partition == mdt.PartitionRecordIndex && in.RecordIndex == PartitionScope:
+		return 0
+	case partition == mdt.PartitionRecordIndex:
+		return IndexGroups(in.RecordIndex, 0)
+	}
+	return 1
+}
 
 // Create makes the metadata table of the data table at base, in place of whatever lies there. The caller holds the lock of
 // the data table, which has no other pending writes, and whose properties do not name a metadata table yet. It then sets
@@ -54,6 +67,12 @@ func Create(ctx context.Context, store storage.Store, base string, in Init) (*Ta
 		if in.Partitioned && in.Layout.CompletionTimes() {
 			t.enabled = append(t.enabled, mdt.PartitionPartitionStats)
 		}
+	}
+	if in.RecordIndex == PartitionScope && in.Layout.TableVersion() < 9 {
+		return nil, fmt.Errorf("%w: a record index by partition in a table of version %d: version 9 has it", format.ErrUnsupported, in.Layout.TableVersion())
+	}
+	if in.RecordIndex != NoIndex {
+		t.enabled = append(t.enabled, mdt.PartitionRecordIndex)
 	}
 	own := ownProperties(in.Table, in.Layout)
 	if err := t.configure(own); err != nil {
@@ -128,7 +147,7 @@ func ownProperties(table string, l timeline.Layout) map[string]string {
 }
 
 func (t *Table) initialise(ctx context.Context, in Init, own map[string]string) error {
-	if err := t.writeDefinitions(ctx, in.Columns); err != nil {
+	if err := t.writeDefinitions(ctx, in.Columns, in.RecordIndex); err != nil {
 		return err
 	}
 	b := properties.Format(own, "Properties saved on", t.now().UTC())
@@ -144,7 +163,7 @@ func (t *Table) initialise(ctx context.Context, in Init, own map[string]string) 
 	}
 	records := map[string][]mdt.Record{mdt.PartitionFiles: initialFiles(in.Files), mdt.PartitionColumnStats: columns, mdt.PartitionPartitionStats: partitions}
 	for n, partition := range t.enabled { // files first
-		if err := t.initialisePartition(ctx, in.instant(n), partition, records[partition]); err != nil {
+		if err := t.initialisePartition(ctx, in.instant(n), partition, in.groupCount(partition), records[partition]); err != nil {
 			return fmt.Errorf("partition %s: %w", partition, err)
 		}
 	}
@@ -163,16 +182,22 @@ func (in Init) instant(n int) timeline.Time {
 	return at + timeline.Time(fmt.Sprintf("%03d", 10+n))
 }
 
-func (t *Table) writeDefinitions(ctx context.Context, columns []string) error {
-	if len(columns) == 0 {
+func (t *Table) writeDefinitions(ctx context.Context, columns []string, index IndexScope) error {
+	t.defs = map[string]mdt.IndexDefinition{}
+	if len(columns) > 0 {
+		d := mdt.IndexDefinition{Name: mdt.PartitionColumnStats, Type: mdt.PartitionColumnStats, Function: mdt.PartitionColumnStats,
+			SourceFields: columns, Options: map[string]string{}}
+		if t.version() >= mdt.V9 {
+			d.Version = mdt.IndexV2
+		}
+		t.defs[d.Name] = d
+	}
+	if index != NoIndex && t.version() >= mdt.V9 {
+		t.defs[mdt.PartitionRecordIndex] = recordIndexDefinition(index)
+	}
+	if len(t.defs) == 0 {
 		return nil
 	}
-	d := mdt.IndexDefinition{Name: mdt.PartitionColumnStats, Type: mdt.PartitionColumnStats, Function: mdt.PartitionColumnStats,
-		SourceFields: columns, Options: map[string]string{}}
-	if t.version() >= mdt.V9 {
-		d.Version = mdt.IndexV2
-	}
-	t.defs = map[string]mdt.IndexDefinition{d.Name: d}
 	if !t.layout.CompletionTimes() {
 		return nil // version 6 has no such file: its writers are configured with the columns
 	}
@@ -223,7 +248,7 @@ func (t *Table) initialStats(in Init) (columns, partitions []mdt.Record, err err
 
 // initialisePartition makes the file groups of a partition as a delta commit of its own. Each begins with an empty delete
 // block, by which other writers know that it is there.
-func (t *Table) initialisePartition(ctx context.Context, instant timeline.Time, partition string, records []mdt.Record) error {
+func (t *Table) initialisePartition(ctx context.Context, instant timeline.Time, partition string, groups int, records []mdt.Record) error {
 	s := t.state.Load()
 	in := timeline.Instant{Requested: instant, Action: timeline.DeltaCommit}
 	if err := t.put(ctx, in, nil); err != nil {
@@ -239,8 +264,7 @@ func (t *Table) initialisePartition(ctx context.Context, instant timeline.Time, 
 		next.files[rel] = fsview.File{Key: rel, Size: int64(len(b))}
 		return t.putFile(ctx, rel, b)
 	}
-	text := fmt.Sprintf("#partition metadata\n#%s\ncommitTime=%s\npartitionDepth=1\n", t.now().UTC().Format("Mon Jan 02 15:04:05 UTC 2006"), instant)
-	if err := write(filename.PartitionMetadata, []byte(text)); err != nil {
+	if err := write(filename.PartitionMetadata, t.partitionMetadata(instant)); err != nil {
 		return err
 	}
 	m := t.commitMetadata("BULK_INSERT")
@@ -251,7 +275,7 @@ func (t *Table) initialisePartition(ctx context.Context, instant timeline.Time, 
 	if err != nil {
 		return err
 	}
-	for n, r := range t.routed(partition, records, groupCounts[partition]) {
+	for n, r := range t.routed(partition, records, groups) {
 		id := mdt.FileID(partition, n)
 		if err := write(filename.Log{FileID: id, Instant: string(instant), Version: 1, Token: filename.WriteToken(0, 0, 0)}.String(), block); err != nil {
 			return err
@@ -277,4 +301,9 @@ func (t *Table) initialisePartition(ctx context.Context, instant timeline.Time, 
 	}
 	next.tl = s.tl.With(in)
 	return t.publish(next)
+}
+
+// partitionMetadata is the file by which a folder is a partition.
+func (t *Table) partitionMetadata(instant timeline.Time) []byte {
+	return fmt.Appendf(nil, "#partition metadata\n#%s\ncommitTime=%s\npartitionDepth=1\n", t.now().UTC().Format("Mon Jan 02 15:04:05 UTC 2006"), instant)
 }

@@ -107,7 +107,7 @@ func (t *Table) schedule(ctx context.Context, data *timeline.Timeline) error {
 	s := t.state.Load()
 	plan := &action.CompactionPlan{Version: 2, ExtraMetadata: map[string]string{}}
 	for _, slice := range s.view.Latest() {
-		if !hasRecords(slice) {
+		if !hasRecords(slice) || !t.Has(slice.Group.Partition) { // what is being built is not ours to touch
 			continue
 		}
 		op := action.CompactionOperation{BaseInstantTime: slice.BaseInstant, FileID: slice.Group.FileID, PartitionPath: slice.Group.Partition, DeltaFilePaths: []string{}}

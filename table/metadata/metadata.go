@@ -54,6 +54,7 @@ type Table struct {
 	enabled []string
 	other   []string
 	defs    map[string]mdt.IndexDefinition
+	defsKey string // where the definitions lie below the base path, as the properties say
 	now     func() time.Time
 
 	state atomic.Pointer[state] // nil: a write failed, and storage has to be asked
@@ -61,7 +62,7 @@ type Table struct {
 
 // Copy returns a Table of the same metadata table, whose Refresh does not touch this one.
 func (t *Table) Copy() *Table {
-	c := &Table{store: t.store, data: t.data, base: t.base, layout: t.layout, enabled: t.enabled, other: t.other, defs: t.defs, now: t.now}
+	c := &Table{store: t.store, data: t.data, base: t.base, layout: t.layout, enabled: t.enabled, other: t.other, defs: t.defs, defsKey: t.defsKey, now: t.now}
 	c.variant.Store(t.variant.Load())
 	c.state.Store(t.state.Load())
 	return c
@@ -85,7 +86,7 @@ func Enabled(props map[string]string) bool {
 func Unmaintained(props map[string]string) []string {
 	var out []string
 	for _, p := range list(props[PropPartitions]) {
-		if !slices.Contains(maintained, p) {
+		if !slices.Contains(maintained, p) || !Enabled(props) {
 			out = append(out, p)
 		}
 	}
@@ -113,7 +114,7 @@ func list(s string) []string {
 // files once. A metadata table that is not there, or not what the properties promise, is format.ErrCorrupt. Now is
 // the clock of completion times.
 func Open(ctx context.Context, store storage.Store, base string, props map[string]string, now func() time.Time) (*Table, error) {
-	t := &Table{store: store, data: strings.Trim(base, "/"), enabled: list(props[PropPartitions]), other: Unmaintained(props), now: now}
+	t := &Table{store: store, data: strings.Trim(base, "/"), enabled: list(props[PropPartitions]), other: Unmaintained(props), defsKey: props[PropIndexDefs], now: now}
 	t.base = path.Join(t.data, dir)
 	key := path.Join(t.base, ".hoodie/hoodie.properties")
 	b, _, err := store.Get(ctx, key)
