@@ -30,13 +30,14 @@ func (g *group) appends(c *commit) bool {
 
 // append writes the changes as a log file of the group's newest slice. They are written as they came, and readers merge;
 // only a change that is not a whole row, or that must not count if its key is there, is settled against the rows of the
-// slice first: then every engine reads the same, whatever it knows of partial updates.
+// slice first: then every engine reads the same, whatever it knows of partial updates. So is a delete where the metadata
+// table has a record index, from which a row that is newer must not vanish.
 func (g *group) append(ctx context.Context, c *commit, no int) error {
 	ch := &c.ch
 	var rows, gone, unsettled []int32
 	for _, x := range g.changes {
 		switch {
-		case c.merging.first || c.merging.late || ch.partial(x.row):
+		case c.merging.first || c.merging.late || ch.partial(x.row) || c.indexed && ch.Op(int(x.row)) == record.Delete:
 			unsettled = append(unsettled, x.row)
 		case ch.Op(int(x.row)) == record.Delete:
 			gone = append(gone, x.row)
@@ -139,6 +140,7 @@ func (g *group) append(ctx context.Context, c *commit, no int) error {
 			stat.Log.BaseFile = path.Base(g.slice.Base.Key)
 		}
 	}
+	c.forsake(g)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stats[g.partition] = append(c.stats[g.partition], stat)

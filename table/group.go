@@ -353,6 +353,7 @@ func (g *group) merge(ctx context.Context, c *commit, no int) error {
 	}
 	c.record(g.partition, f, action.WriteStat{FileID: g.fileID, PrevCommit: g.slice.BaseInstant, PrevBaseFile: path.Base(g.slice.Base.Key), CDCStats: logged,
 		NumWrites: sum.Rows, NumInserts: int64(len(fresh)), NumUpdateWrites: int64(len(edit.Replace)), NumDeletes: int64(len(edit.Delete))}, sum)
+	c.forsake(g)
 	moved := c.moves.among(fresh)
 	c.count(func(i *CommitInfo) {
 		i.Inserted += int64(len(fresh)) - moved

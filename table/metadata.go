@@ -152,6 +152,12 @@ func (t *Table) updateMetadata(ctx context.Context, e ending) error {
 		put(rel, mdt.FileInfo{Deleted: true})
 	}
 	u.Stats = e.stats
+	if m.Has(mdt.PartitionRecordIndex) {
+		u.Keys = make([]metadata.KeyChange, len(e.keys))
+		for i, k := range e.keys {
+			u.Keys[i] = metadata.KeyChange{Key: k.Key, Partition: k.Group.Partition, FileID: k.Group.FileID, Deleted: k.Deleted}
+		}
+	}
 	return m.Commit(ctx, e.in.Requested, u)
 }
 

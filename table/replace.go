@@ -68,6 +68,7 @@ type replacing struct {
 	operation string
 	ids       map[string][]string // by partition
 	groups    map[fsview.GroupID]bool
+	slices    []fsview.FileSlice
 }
 
 // replace settles which file groups the commit takes away, and makes it one that sees none of them.
@@ -94,6 +95,7 @@ func (c *commit) replace(o *overwrite, batches []record.Batch) error {
 		if ids := r.ids[sl.Group.Partition]; ids != nil {
 			r.ids[sl.Group.Partition] = append(ids, sl.Group.FileID)
 			r.groups[sl.Group] = true
+			r.slices = append(r.slices, sl)
 		}
 	}
 	if o.operation == "DELETE_PARTITION" {
@@ -580,10 +582,19 @@ func (o *cutter) fail(ctx context.Context, err error) error {
 }
 
 func (c *clustering) end(ctx context.Context) (timeline.Instant, error) {
+	keys, err := c.newKeys(ctx)
+	if err != nil {
+		return timeline.Instant{}, err
+	}
 	if err := c.t.turn(ctx); err != nil {
 		return timeline.Instant{}, err
 	}
 	defer c.t.release()
+	if keys == nil { // a record index may have been made meanwhile
+		if keys, err = c.newKeys(ctx); err != nil {
+			return timeline.Instant{}, err
+		}
+	}
 	m := &action.CommitMetadata{PartitionToWriteStats: c.stats, OperationType: "CLUSTER", ExtraMetadata: map[string]string{}, PartitionToReplaceFileIDs: map[string][]string{}}
 	for _, input := range c.inputs {
 		for _, sl := range input {
@@ -597,5 +608,5 @@ func (c *clustering) end(ctx context.Context) (timeline.Instant, error) {
 	if err != nil {
 		return timeline.Instant{}, err
 	}
-	return c.t.finish(ctx, ending{st: c.st, in: c.in, body: body, commit: m, added: c.files, stats: c.fileStats})
+	return c.t.finish(ctx, ending{st: c.st, in: c.in, body: body, commit: m, added: c.files, stats: c.fileStats, keys: keys})
 }

@@ -110,6 +110,7 @@ type ending struct {
 	removed []string      // files that it took away
 	dropped []string      // partitions that are gone
 	stats   []metadata.FileStats
+	keys    []WrittenKey // for the record index of the metadata table; of a key that is deleted and written, the latter counts
 }
 
 // finish completes an instant, under the table's lock: everything it refers to is durable, and it is still ours to make.

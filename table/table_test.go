@@ -542,7 +542,7 @@ func TestProperties(t *testing.T) {
 // format/proof C7 and rule 7 of the commits: a promise that we cannot keep makes the table read-only, with the reason.
 func TestReadOnlyTables(t *testing.T) {
 	for key, value := range map[string]string{
-		"hoodie.table.metadata.partitions":               "record_index",
+		"hoodie.table.metadata.partitions":               "secondary_index_x",
 		"hoodie.record.merge.mode":                       "CUSTOM",
 		"hoodie.compaction.payload.class":                "org.apache.hudi.common.model.HoodieJsonPayload",
 		"hoodie.populate.meta.fields":                    "false",

@@ -223,7 +223,8 @@ func (x *Txn) Commit(ctx context.Context, extra map[string]string) (CommitInfo, 
 	if c.mor {
 		c.action = timeline.DeltaCommit
 	}
-	c.tracks = t.opts.Events.Written != nil
+	c.indexed = snap.st.indexed()
+	c.tracks = c.indexed || t.opts.Events.Written != nil
 	if c.services, err = t.services(ctx, snap.st); err != nil {
 		return CommitInfo{}, err
 	}
@@ -268,6 +269,7 @@ type commit struct {
 	ch       changes
 	moves    moves
 	live     []bool // by row of ch, whether a row of its key is known to be there
+	indexed  bool   // the metadata table has a record index
 	tracks   bool   // somebody wants to know of keys
 	groups   []*group
 
@@ -278,6 +280,7 @@ type commit struct {
 	covered   []string // columns that the metadata table keeps statistics of
 	fileStats []metadata.FileStats
 	keys      []WrittenKey // alias ch
+	left      []WrittenKey // keys of rows that moved to other partitions, where they were
 	markers   []string
 	info      CommitInfo
 }
@@ -510,7 +513,15 @@ func (c *commit) complete(ctx context.Context) (timeline.Instant, error) {
 	if err != nil {
 		return timeline.Instant{}, err
 	}
-	return c.t.finish(ctx, ending{st: c.st, in: timeline.Instant{Requested: c.instant, Action: c.action, State: timeline.Inflight}, body: body, commit: m, added: c.files, stats: c.fileStats})
+	e := ending{st: c.st, in: timeline.Instant{Requested: c.instant, Action: c.action, State: timeline.Inflight}, body: body, commit: m, added: c.files, stats: c.fileStats}
+	if c.indexed {
+		gone, err := c.replacedKeys(ctx)
+		if err != nil {
+			return timeline.Instant{}, err
+		}
+		e.keys = slices.Concat(gone, c.left, c.keys)
+	}
+	return c.t.finish(ctx, e)
 }
 
 // tidy removes what the commit no longer needs. What is left behind is harmless.

@@ -1,10 +1,16 @@
 package table
 
 import (
+	"context"
+	"fmt"
 	"path"
 	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lakectl/lakectl/format/filename"
+	"github.com/lakectl/lakectl/format/mdt"
 	"github.com/lakectl/lakectl/table/fsview"
 	"github.com/lakectl/lakectl/table/timeline"
 )
@@ -30,6 +36,78 @@ func (c *commit) note(g fsview.GroupID, there, gone []int32) {
 	for _, r := range gone {
 		c.keys = append(c.keys, WrittenKey{Key: c.ch.Keys.Value(int(r)), Group: g, Deleted: true})
 	}
+}
+
+// forsake notes the keys whose rows move out of the group's partition: a record index of partitions has to know.
+func (c *commit) forsake(g *group) {
+	if !c.indexed || len(g.leaving) == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, x := range g.leaving {
+		c.left = append(c.left, WrittenKey{Key: c.ch.Keys.Value(int(x.row)), Group: g.slice.Group, Deleted: true})
+	}
+}
+
+// indexed reports whether there is a record index in the metadata table, which follows what is written.
+func (s *state) indexed() bool {
+	m := s.trusted()
+	return m != nil && m.Has(mdt.PartitionRecordIndex)
+}
+
+// replacedKeys are the keys of the file groups that the commit takes away.
+func (c *commit) replacedKeys(ctx context.Context) ([]WrittenKey, error) {
+	if c.replaces == nil {
+		return nil, nil
+	}
+	keys, err := c.keysOf(ctx, c.replaces.slices)
+	for i := range keys {
+		keys[i].Deleted = true
+	}
+	return keys, err
+}
+
+// newKeys are the keys of the base files that the commit wrote, nil if nobody asks for them.
+func (c *commit) newKeys(ctx context.Context) ([]WrittenKey, error) {
+	if !c.t.current().indexed() {
+		return nil, nil
+	}
+	var written []fsview.FileSlice
+	for _, f := range c.files {
+		partition, name := filename.Split(f.Key)
+		if b, ok := filename.ParseBase(name); ok {
+			written = append(written, fsview.FileSlice{Group: fsview.GroupID{Partition: partition, FileID: b.FileID}, BaseInstant: b.Instant, Base: &f})
+		}
+	}
+	return c.keysOf(ctx, written)
+}
+
+// keysOf reads the keys of file slices.
+func (c *commit) keysOf(ctx context.Context, all []fsview.FileSlice) ([]WrittenKey, error) {
+	found := make([][]WrittenKey, len(all))
+	eg, ctx := errgroup.WithContext(ctx)
+	eg.SetLimit(c.t.opts.Parallelism)
+	for i, sl := range all {
+		eg.Go(func() error {
+			for b, err := range c.snap.Keys(ctx, sl) {
+				if err != nil {
+					return fmt.Errorf("keys of file group %s of partition %q: %w", sl.Group.FileID, sl.Group.Partition, err)
+				}
+				if b.Deleted {
+					continue
+				}
+				for k := range b.Keys.Len() {
+					found[i] = append(found[i], WrittenKey{Key: strings.Clone(b.Keys.Value(k)), Group: sl.Group})
+				}
+			}
+			return nil
+		})
+	}
+	if err := eg.Wait(); err != nil {
+		return nil, err
+	}
+	return slices.Concat(found...), nil
 }
 
 // lost lists rows each once, without those that left a newer row of their key where it is: a key may stand in a file twice.

@@ -3,17 +3,24 @@ package table_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"path"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lakectl/lakectl/format/action"
+	"github.com/lakectl/lakectl/format/mdt"
+	"github.com/lakectl/lakectl/format/properties"
+	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/storage/mem"
 	"github.com/lakectl/lakectl/table"
 	"github.com/lakectl/lakectl/table/fsview"
+	"github.com/lakectl/lakectl/table/metadata"
 	"github.com/lakectl/lakectl/table/record"
 	"github.com/lakectl/lakectl/table/timeline"
 )
@@ -150,5 +157,150 @@ func TestWrittenIsEnoughForAnIndex(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// withRecordIndex gives a table with a metadata table the record index of partitions, which nothing is in yet.
+func withRecordIndex(t *testing.T, disk storage.Store, tb *table.Table) {
+	t.Helper()
+	key := path.Join(tb.Base(), ".hoodie/hoodie.properties")
+	b, _, err := disk.Get(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := properties.Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p[metadata.PropPartitions] += "," + mdt.PartitionRecordIndex
+	p[metadata.PropIndexDefs] = mdt.IndexDefinitionsPath
+	defs, err := mdt.AppendIndexDefinitions(nil, map[string]mdt.IndexDefinition{mdt.PartitionRecordIndex: {
+		Name: mdt.PartitionRecordIndex, Type: mdt.PartitionRecordIndex, Options: map[string]string{"isPartitioned": "true"}, Version: mdt.IndexV1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at, body := range map[string][]byte{path.Join(tb.Base(), mdt.IndexDefinitionsPath): defs, key: properties.Format(p, "test", time.Now())} {
+		if _, err := disk.Put(t.Context(), at, body, storage.Cond{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// indexHolds checks that the record index says of every row where it is, and of nothing else.
+func indexHolds(t *testing.T, tb *table.Table, when string) int {
+	t.Helper()
+	s, err := tb.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, got := map[string]string{}, map[string]string{}
+	for _, sl := range s.View().Latest() {
+		for b, err := range s.Keys(t.Context(), sl) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range b.Keys.Len() {
+				if !b.Deleted {
+					want[sl.Group.Partition+"/"+b.Keys.Value(i)] = sl.Group.FileID
+				}
+			}
+		}
+	}
+	for e, err := range s.Metadata().RecordIndex(t.Context(), metadata.Valid(s.Timeline())) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[e.Partition+"/"+e.Key] = e.FileID
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatalf("%s: record index (-want +got):\n%s", when, diff)
+	}
+	return len(want)
+}
+
+func clusterAll(s *table.Snapshot, _ timeline.Time) ([]byte, error) {
+	byPartition := map[string][]action.SliceInfo{}
+	for _, sl := range s.View().Latest() {
+		in := action.SliceInfo{PartitionPath: sl.Group.Partition, FileID: sl.Group.FileID, Version: 1}
+		if sl.Base != nil {
+			in.DataFilePath = path.Base(sl.Base.Key)
+		}
+		for _, l := range sl.Logs {
+			in.DeltaFilePaths = append(in.DeltaFilePaths, path.Base(l.Key))
+		}
+		byPartition[sl.Group.Partition] = append(byPartition[sl.Group.Partition], in)
+	}
+	m := &action.RequestedReplaceMetadata{OperationType: "CLUSTER", ClusteringPlan: &action.ClusteringPlan{}}
+	for _, p := range slices.Sorted(maps.Keys(byPartition)) {
+		m.ClusteringPlan.InputGroups = append(m.ClusteringPlan.InputGroups, action.ClusteringGroup{Slices: byPartition[p]})
+	}
+	return m.AppendAvro(nil)
+}
+
+// TestTheRecordIndexFollows: Hudi's record index is what the table holds after whatever changes it.
+func TestTheRecordIndexFollows(t *testing.T) {
+	ctx := context.Background()
+	for _, kind := range []string{"cow", "mor"} {
+		t.Run(kind, func(t *testing.T) {
+			rnd := rand.New(rand.NewPCG(9, 9))
+			disk := mem.New()
+			o := table.Options{TargetSize: 8 << 10, SmallFile: 3 << 10, Unique: "table", Metadata: "always"}
+			tb := create(t, disk, orders(9, func(c *table.Config) { c.Type = kind }), o)
+			model := map[string]row{}
+			write := func() []row {
+				var rows []row
+				for range 60 {
+					r := row{id: fmt.Sprintf("k%03d", rnd.IntN(100)), part: string(rune('a' + rnd.IntN(3))), ts: rnd.Int64N(1000), del: rnd.IntN(5) == 0}
+					if old := model[r.id]; old.del {
+						r.ts = old.ts + rnd.Int64N(100)
+					}
+					apply(model, r, "latest", true)
+					rows = append(rows, r)
+				}
+				return rows
+			}
+			mustCommit(t, tb, everywhere{}, row{id: "seed", part: "z", ts: 1})
+			if _, err := tb.DeletePartitions(ctx, "z"); err != nil {
+				t.Fatal(err)
+			}
+			withRecordIndex(t, disk, tb)
+			rows := 0
+			for range 3 {
+				mustCommit(t, tb, everywhere{}, write()...)
+				indexHolds(t, tb, "commit")
+				mustCommit(t, tb, everywhere{}, write()...)
+				rows += indexHolds(t, tb, "commit of moves")
+				if kind == "mor" {
+					in, err := tb.Schedule(ctx, timeline.Compaction, planAll)
+					if err != nil {
+						t.Fatal(err)
+					}
+					mustCommit(t, tb, everywhere{}, write()...)
+					if _, err := tb.Compact(ctx, in.Requested); err != nil {
+						t.Fatal(err)
+					}
+					indexHolds(t, tb, "compaction")
+				}
+				in, err := tb.Schedule(ctx, timeline.Clustering, clusterAll)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := tb.Cluster(ctx, in.Requested, table.ClusterOptions{}); err != nil {
+					t.Fatal(err)
+				}
+				indexHolds(t, tb, "clustering")
+			}
+			if rows < 100 {
+				t.Errorf("%d rows: nothing was tested", rows)
+			}
+			if _, err := overwriteRows(tb, everywhere{}, []string{"a"}, row{id: "k001", part: "b", ts: 5000}, row{id: "new", part: "b", ts: 5000}); err != nil {
+				t.Fatal(err)
+			}
+			indexHolds(t, tb, "overwrite")
+			if _, err := tb.DeletePartitions(ctx, "b"); err != nil {
+				t.Fatal(err)
+			}
+			indexHolds(t, tb, "partition deleted")
+		})
 	}
 }
