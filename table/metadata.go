@@ -423,6 +423,11 @@ func (t *Table) createMetadata(ctx context.Context, sc *arrow.Schema) error {
 	if all := s.tl.Completed().Instants; len(all) > 0 {
 		in.Newest = all[len(all)-1].Requested
 	}
+	if t.opts.RecordIndex && len(in.Files) == 0 {
+		if in.RecordIndex, err = t.indexScope(s); err != nil {
+			t.opts.Log.Warn("no record index is made", "table", t.base, "error", err)
+		}
+	}
 	plain := *s
 	plain.files, plain.catalog = files, nil
 	snap, err := t.snapshot(ctx, &plain, "")
@@ -517,7 +522,8 @@ func (t *Table) setProperties(ctx context.Context, set map[string]string) error 
 	return nil
 }
 
-// RebuildMetadata makes the metadata table anew from what storage holds, in place of one that is damaged or lags behind.
+// RebuildMetadata makes the metadata table anew from what storage holds, in place of one that is damaged or lags behind. One
+// that had a record index has it again.
 func (t *Table) RebuildMetadata(ctx context.Context) error {
 	if err := t.turn(ctx); err != nil {
 		return err
@@ -533,6 +539,15 @@ func (t *Table) RebuildMetadata(ctx context.Context) error {
 	if err := writable(s.props); err != nil {
 		return fmt.Errorf("table %s: %w", t.base, err)
 	}
+	index := metadata.NoIndex
+	if slices.Contains(fieldList(s.props[propMDT]), mdt.PartitionRecordIndex) || t.opts.RecordIndex {
+		if index, err = t.indexScope(s); s.catalog != nil && s.catalog.Table != nil && s.indexed() {
+			index, err = s.catalog.IndexScope(), nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 	if err := t.setProperties(ctx, map[string]string{propMDT: "", propMDTInflight: ""}); err != nil {
 		return err
 	}
@@ -546,7 +561,13 @@ func (t *Table) RebuildMetadata(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return t.createMetadata(ctx, snap.schema)
+	if err := t.createMetadata(ctx, snap.schema); err != nil {
+		return err
+	}
+	if index == metadata.NoIndex || t.current().indexed() {
+		return nil
+	}
+	return t.recreateIndex(ctx, index)
 }
 
 // CheckMetadata compares the metadata table with what storage holds. No metadata table: nothing differs.

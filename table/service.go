@@ -173,6 +173,7 @@ func (t *Table) finish(ctx context.Context, e ending) (timeline.Instant, error) 
 	}
 	t.state = &next
 	t.mu.Unlock()
+	t.recorded(done, e.keys)
 	if m := next.trusted(); m != nil {
 		if err := m.Maintain(context.WithoutCancel(ctx), next.tl); err != nil { // the next one goes on with it
 			t.opts.Log.Warn("metadata table not maintained", "table", t.base, "error", err)

@@ -46,7 +46,9 @@ type Options struct {
 	RowGroupRows int           // 0 = format/parquet's default
 	Parallelism  int           // files written at once; 0 = GOMAXPROCS
 	Metadata     string        // give tables of version 8 and later a metadata table at the next commit: new (those without a commit), always; "": none
-	Memory       int64         // bytes that rows of log files may take while they are merged; 0 = 512 MiB
+	RecordIndex  bool          // new metadata tables get a record index, of the scope that Unique says; BuildRecordIndex makes it where there are rows
+	SpillDir     string        // local folder for keys that do not fit into memory while a record index is built; "": os.TempDir
+	Memory       int64         // bytes that rows of log files may take while they are merged, and a quarter for keys of a record index that is built; 0 = 512 MiB
 	Merge        string        // latest (default), partial (late changes fill nulls) or first (stored keys stay)
 	Unique       string        // within what a record key is unique: its partition (default) or the table; then rows may move between partitions
 	Evolve       []string      // what batches may do to the schema: add, widen, nullable
@@ -122,6 +124,8 @@ type Table struct {
 	state *state
 	lease *lock.Lease
 	stop  func() error // ends the lease's keep-alive
+
+	recording atomic.Pointer[recorder] // of changes of keys, while a record index is built; nil: none is
 
 	writing chan struct{} // holds a token while a transaction or table service changes the timeline
 	begun   atomic.Bool   // a transaction is open

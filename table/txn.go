@@ -223,7 +223,7 @@ func (x *Txn) Commit(ctx context.Context, extra map[string]string) (CommitInfo, 
 	if c.mor {
 		c.action = timeline.DeltaCommit
 	}
-	c.indexed = snap.st.indexed()
+	c.indexed = t.indexes(snap.st)
 	c.tracks = c.indexed || t.opts.Events.Written != nil
 	if c.services, err = t.services(ctx, snap.st); err != nil {
 		return CommitInfo{}, err
@@ -269,7 +269,7 @@ type commit struct {
 	ch       changes
 	moves    moves
 	live     []bool // by row of ch, whether a row of its key is known to be there
-	indexed  bool   // the metadata table has a record index
+	indexed  bool   // the metadata table has a record index, or gets one
 	tracks   bool   // somebody wants to know of keys
 	groups   []*group
 

@@ -70,7 +70,7 @@ func (c *commit) replacedKeys(ctx context.Context) ([]WrittenKey, error) {
 
 // newKeys are the keys of the base files that the commit wrote, nil if nobody asks for them.
 func (c *commit) newKeys(ctx context.Context) ([]WrittenKey, error) {
-	if !c.t.current().indexed() {
+	if !c.t.indexes(c.t.current()) {
 		return nil, nil
 	}
 	var written []fsview.FileSlice
