@@ -34,6 +34,7 @@ var rooms = map[string][]string{
 	"clean":             {"table", "format"},
 	"savepoint":         {"table", "format"},
 	"verify":            {"table", "storage", "format"},
+	"doctor":            {"table", "index", "ingest", "storage", "format"},
 	"catalog":           {"table"},
 	"audit":             {"table"},
 	"ingest/checkpoint": {},
