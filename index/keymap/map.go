@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -43,6 +44,8 @@ type Map struct {
 	stop     atomic.Bool   // merges end early
 	merges   int64
 	mergedIn int64
+
+	unweighed uint64 // entries Put since garbage was looked for
 }
 
 // version is the list of runs at a moment, newest first.
@@ -268,6 +271,7 @@ func (m *Map) putPiece(s Seq, e []Entry) error {
 		return 1
 	})
 	m.swap(slices.Insert(slices.Clone(m.cur.runs), i, r))
+	m.unweighed += r.entries
 	r.release()
 	if m.pause > 0 {
 		m.pause--
@@ -337,7 +341,8 @@ var probePool = sync.Pool{New: func() any { return new(probes) }}
 
 // Get looks up hashes: out[i] is the newest value of h[i] that is Live or Deleted, else the newest that is Faint, else None.
 // Values of groups that are not usable are passed over, and so are those of groups past the end of usable. The answer does not
-// depend on what has been merged, but for a Deleted one, which may be None.
+// depend on what has been merged, but for a Deleted one that nothing is left below of: instead of it may come what would be the
+// answer without it, None or a Faint one.
 //
 // After an ErrDamaged, what out holds is undefined.
 func (m *Map) Get(h []Hash, usable []bool, out []Value) error {
@@ -544,6 +549,7 @@ func (m *Map) Checkpoint(full []byte) error {
 	for _, r := range v.runs {
 		r.saved, r.synced = true, true
 	}
+	m.unweighed = math.MaxUint64 / 2 // groups may have gone
 	m.kick()
 	if err := syncDir(m.dir); err != nil {
 		return fmt.Errorf("folder of a key map: %w", err)

@@ -3,6 +3,7 @@ package keymap
 import (
 	"errors"
 	"math/bits"
+	"math/rand/v2"
 	"slices"
 )
 
@@ -11,6 +12,10 @@ const (
 	mergeWindow  = 4 << 10 // items sorted at a time, expected
 	mergeItems   = 64 << 10
 	smallestTier = 32 << 10 // entries of a run of tier 0, at most
+
+	weighEntries = 256 << 10 // a smaller map may hold as much garbage as it likes
+	weighSamples = 2048
+	weighShare   = 5 // a merge is worth it when one in so many entries is garbage
 )
 
 // tier returns the class of size of a run.
@@ -32,7 +37,7 @@ type job struct {
 
 // kick starts merging if there is something to merge. m.mu is held.
 func (m *Map) kick() {
-	if m.merging || m.cur == nil || m.failed != nil || m.pause > 0 || m.stop.Load() || m.plan() == nil {
+	if m.merging || !m.mayMerge() || m.plan() == nil && !m.weighDue() {
 		return
 	}
 	m.merging = true
@@ -40,22 +45,15 @@ func (m *Map) kick() {
 	go m.mergeAll()
 }
 
+// mayMerge reports whether nothing speaks against a merge. m.mu is held.
+func (m *Map) mayMerge() bool {
+	return m.cur != nil && m.failed == nil && m.pause == 0 && !m.stop.Load()
+}
+
 // plan returns the next merge, nil for none. Small runs go first. m.mu is held.
 func (m *Map) plan() *job {
 	runs := m.cur.runs
-	// Where something may still be Put, the runs on either side must not become one.
-	var points []order
-	for s, n := range m.open {
-		points = append(points, order{uint64(s), n})
-	}
-	for o := range m.flying {
-		points = append(points, o)
-	}
-	apart := func(newer, older *run) bool {
-		return newer.saved != older.saved || // the manifest names what was saved, and no more
-			newer.entries+older.entries > maxEntries ||
-			slices.ContainsFunc(points, func(p order) bool { return older.first.less(p) && p.less(newer.last) })
-	}
+	points := m.points()
 	top := 0
 	for _, r := range runs {
 		top = max(top, m.tier(r))
@@ -70,7 +68,7 @@ func (m *Map) plan() *job {
 			if m.tier(runs[i]) == t {
 				of++
 			}
-			for i+n < len(runs) && n < mergeFan && m.tier(runs[i+n]) <= t && !apart(runs[i+n-1], runs[i+n]) &&
+			for i+n < len(runs) && n < mergeFan && m.tier(runs[i+n]) <= t && !apart(runs[i+n-1], runs[i+n], points) &&
 				entries+runs[i+n].entries <= maxEntries {
 				if m.tier(runs[i+n]) == t {
 					of++
@@ -87,6 +85,114 @@ func (m *Map) plan() *job {
 	return nil
 }
 
+// points returns where something may still be Put. m.mu is held.
+func (m *Map) points() (points []order) {
+	for s, n := range m.open {
+		points = append(points, order{uint64(s), n})
+	}
+	for o := range m.flying {
+		points = append(points, o)
+	}
+	return points
+}
+
+// apart reports whether two neighbours must not become one run: something may still come between them, or the manifest names
+// one of them alone.
+func apart(newer, older *run, points []order) bool {
+	return newer.saved != older.saved ||
+		slices.ContainsFunc(points, func(p order) bool { return older.first.less(p) && p.less(newer.last) })
+}
+
+// weighDue reports whether enough was Put to look for garbage. m.mu is held.
+func (m *Map) weighDue() bool {
+	entries := uint64(0)
+	for _, r := range m.cur.runs {
+		entries += r.entries
+	}
+	return entries >= weighEntries && m.unweighed >= entries/16
+}
+
+// weigh looks for garbage in the largest part of the map that can be merged, entries of groups that are gone and those that
+// newer ones stand before, and returns the merge that gets rid of them if it is worth it. Thus the files stay within a
+// constant factor of what they hold.
+func (m *Map) weigh() *job {
+	m.mu.Lock()
+	if !m.mayMerge() || !m.weighDue() {
+		m.mu.Unlock()
+		return nil
+	}
+	m.unweighed = 0
+	runs, points := m.cur.runs, m.points()
+	at, n, most := 0, 0, uint64(0)
+	for i := 0; i < len(runs); {
+		k, entries := 1, runs[i].entries
+		for i+k < len(runs) && !apart(runs[i+k-1], runs[i+k], points) && entries+runs[i+k].entries <= maxEntries {
+			entries += runs[i+k].entries
+			k++
+		}
+		if entries > most {
+			at, n, most = i, k, entries
+		}
+		i += k
+	}
+	j := m.job(at, n, points)
+	v := m.cur
+	v.refs.Add(1)
+	m.mu.Unlock()
+	defer v.release()
+	garbage := 0
+	err := guard(j.inputs, func() error {
+		for range weighSamples {
+			k, r := rand.Uint64N(most), 0
+			for ; k >= j.inputs[r].entries; r++ {
+				k -= j.inputs[r].entries
+			}
+			if err := j.inputs[r].needItems(uint32(k), uint32(k)+1); err != nil {
+				return err
+			}
+			it := j.inputs[r].items[k]
+			gone := m.o.Drop != nil && m.o.Drop(it.val.Group())
+			for i := 0; i < r && !gone; i++ {
+				var err error
+				if gone, err = j.inputs[i].has(it); err != nil {
+					return err
+				}
+			}
+			if gone {
+				garbage++
+			}
+		}
+		return nil
+	})
+	if err != nil || garbage < weighSamples/weighShare { // a merge will meet the error again
+		return nil
+	}
+	return j
+}
+
+// has reports whether the run has an entry of the hash and the group of an item.
+func (r *run) has(it item) (bool, error) {
+	one := [1]item{it}
+	var found [1]uint32
+	if f, err := r.probe(one[:], found[:0]); err != nil || len(f) == 0 {
+		return false, err
+	}
+	sp, err := r.locate(it.hi)
+	if err != nil {
+		return false, err
+	}
+	at, err := r.search(sp, it.hi, it.lo)
+	if err != nil {
+		return false, err
+	}
+	for ; at < sp.e && r.items[at].hi == it.hi && r.items[at].lo == it.lo; at++ {
+		if r.items[at].val.Group() == it.val.Group() {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // job returns the merge of n runs from the i-th on.
 func (m *Map) job(i, n int, points []order) *job {
 	runs := m.cur.runs
@@ -95,27 +201,39 @@ func (m *Map) job(i, n int, points []order) *job {
 	return j
 }
 
-// mergeAll merges until there is nothing to merge.
-func (m *Map) mergeAll() {
-	for {
-		m.mu.Lock()
-		var j *job
-		if m.cur != nil && m.failed == nil && m.pause == 0 && !m.stop.Load() {
-			j = m.plan()
+// next returns the next merge, with a reference to each of its inputs. When there is none, merging is over.
+func (m *Map) next() *job {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for m.mayMerge() {
+		j := m.plan()
+		if j == nil && m.weighDue() {
+			m.mu.Unlock()
+			j = m.weigh()
+			m.mu.Lock()
+			if j == nil || !m.mayMerge() {
+				continue
+			}
 		}
 		if j == nil {
-			m.merging = false
-			close(m.idle)
-			m.changed.Broadcast()
-			m.mu.Unlock()
-			return
+			break
 		}
 		j.num = m.nextNum
 		m.nextNum++
 		for _, r := range j.inputs {
 			r.refs.Add(1)
 		}
-		m.mu.Unlock()
+		return j
+	}
+	m.merging = false
+	close(m.idle)
+	m.changed.Broadcast()
+	return nil
+}
+
+// mergeAll merges until there is nothing to merge.
+func (m *Map) mergeAll() {
+	for j := m.next(); j != nil; j = m.next() {
 		err := m.merge(j)
 		for _, r := range j.inputs {
 			r.release()
@@ -367,7 +485,7 @@ func reduce(items []item, drop func(uint32) bool, bottom bool) []item {
 	n := 0
 	for i := 0; i < len(items); {
 		first := items[i]
-		kept, faint := n, false
+		kept := n
 		for ; i < len(items) && items[i].hi == first.hi && items[i].lo == first.lo; i++ {
 			it := items[i]
 			if drop != nil && drop(it.val.Group()) {
@@ -383,10 +501,7 @@ func reduce(items []item, drop func(uint32) bool, bottom bool) []item {
 			items[n] = it
 			n++
 		}
-		for _, o := range items[kept:n] {
-			faint = faint || o.val.Kind() == Faint
-		}
-		for bottom && !faint && n > kept && items[n-1].val.Kind() == Deleted {
+		for bottom && n > kept && items[n-1].val.Kind() == Deleted {
 			n--
 		}
 	}
