@@ -27,7 +27,8 @@ const (
 	EvenSkew = 2
 	// MovedShare is the share of keys in several partitions above which a key is taken to be meant per partition.
 	MovedShare = 0.2
-	// MessageToRow is how many bytes of a change event become one byte of a base file: measured on Debezium's JSON.
+	// MessageToRow is a rule of thumb for how many bytes of a change event become one of a base file: Debezium's JSON of 700 to
+	// 1,000 bytes against rows of about 110. It is used where no table tells.
 	MessageToRow = 8
 	// RecordIndexBytes is what a key takes in the local record index.
 	RecordIndexBytes = 24
