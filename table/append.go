@@ -35,8 +35,13 @@ func (g *group) appends(c *commit) bool {
 func (g *group) append(ctx context.Context, c *commit, no int) error {
 	ch := &c.ch
 	var rows, gone, unsettled []int32
+	beaten, err := g.beaten(ctx, c)
+	if err != nil {
+		return err
+	}
 	for _, x := range g.changes {
 		switch {
+		case beaten[x.row]:
 		case c.merging.first || c.merging.late || ch.partial(x.row) || c.indexed && ch.Op(int(x.row)) == record.Delete:
 			unsettled = append(unsettled, x.row)
 		case ch.Op(int(x.row)) == record.Delete:
@@ -48,7 +53,6 @@ func (g *group) append(ctx context.Context, c *commit, no int) error {
 	var settled []placedRows
 	if len(unsettled) > 0 {
 		var more []int32
-		var err error
 		if settled, more, err = g.settle(ctx, c, unsettled); err != nil {
 			return err
 		}
@@ -156,6 +160,50 @@ func (g *group) append(ctx context.Context, c *commit, no int) error {
 	}
 	c.note(g.slice.Group, slices.DeleteFunc(rows, func(r int32) bool { return c.live[r] }), gone)
 	return nil
+}
+
+// beaten are the rows that are older than a delete in the log files of their slice, and so stay away for every reader. Where a
+// record index follows, they must not come into it.
+func (g *group) beaten(ctx context.Context, c *commit) (map[int32]bool, error) {
+	if !c.indexed || len(g.slice.Logs) == 0 || len(c.ch.by.cols) == 0 {
+		return nil, nil
+	}
+	wanted := map[string]int32{}
+	for _, x := range g.changes {
+		if !c.live[x.row] && c.ch.Op(int(x.row)) != record.Delete {
+			wanted[c.ch.Keys.Value(int(x.row))] = x.row
+		}
+	}
+	if len(wanted) == 0 {
+		return nil, nil
+	}
+	fields := make([]arrow.Field, len(c.ch.by.cols))
+	for i, col := range c.ch.by.cols {
+		fields[i] = c.ch.Rows.Schema().Field(col)
+	}
+	logs, err := c.snap.logChanges(ctx, *g.slice, arrow.NewSchema(fields, nil), share{})
+	if err != nil {
+		return nil, err
+	}
+	defer logs.release()
+	if logs.Rows == nil {
+		return nil, nil
+	}
+	cols := make([]arrow.Array, len(fields))
+	for i, f := range fields {
+		if cols[i], err = column(logs.Rows, f, logs.NumRows()); err != nil {
+			return nil, err
+		}
+	}
+	order := c.ch.comparerTo(c.ch.Rows, array.NewRecordBatch(arrow.NewSchema(fields, nil), cols, int64(logs.NumRows())))
+	out := map[int32]bool{}
+	for i := range logs.NumRows() {
+		if r, ok := wanted[logs.Keys.Value(i)]; ok && logs.Op(i) == record.Delete && order(int(r), i) < 0 {
+			out[r] = true
+		}
+	}
+	c.count(func(i *CommitInfo) { i.Stale += int64(len(out)) })
+	return out, nil
 }
 
 // dataBlocks writes rows as Avro blocks.

@@ -1,6 +1,8 @@
 package table
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -507,4 +509,124 @@ func (b *indexing) close() {
 	if err := errors.Join(b.keys.close(), b.rec.changes.close()); err != nil {
 		b.t.opts.Log.Warn("spilled keys not removed", "table", b.t.base, "error", err)
 	}
+}
+
+// KeyDifference is a record key of which the record index and the files say different things; a zero location: it is not there.
+type KeyDifference struct {
+	Key           string
+	Stored, Index metadata.KeyLocation
+}
+
+func (d KeyDifference) String() string {
+	where := func(l metadata.KeyLocation, none string) string {
+		if l.FileID == "" {
+			return none
+		}
+		return fmt.Sprintf("in file group %s of partition %q", l.FileID, l.Partition)
+	}
+	return fmt.Sprintf("key %q is %s; the record index has it %s", d.Key, where(d.Stored, "not in the table"), where(d.Index, "not at all"))
+}
+
+// CheckRecordIndex compares the record index of the metadata table with the keys of the files, all of both, and tells each
+// difference. It returns how many keys the index has; without an index it does nothing. Keys that do not fit into Options.Memory
+// are sorted in Options.SpillDir.
+func (s *Snapshot) CheckRecordIndex(ctx context.Context, differs func(KeyDifference)) (keys int64, err error) {
+	m := s.st.trusted()
+	if m == nil || m.IndexScope() == metadata.NoIndex {
+		return 0, nil
+	}
+	scope := m.IndexScope()
+	stored := newKeySorter(s.t.opts.SpillDir, s.t.opts.Memory/16)
+	indexed := newKeySorter(s.t.opts.SpillDir, s.t.opts.Memory/16)
+	defer func() { err = errors.Join(err, stored.close(), indexed.close()) }()
+	var groups []metadata.KeyLocation
+	refs := map[metadata.KeyLocation]int32{}
+	ref := func(l metadata.KeyLocation) int32 {
+		n, ok := refs[l]
+		if !ok {
+			n = int32(len(groups))
+			refs[l] = n
+			groups = append(groups, l)
+		}
+		return n
+	}
+	// In the scope of partitions a key is another in each: the partition's number goes before it.
+	parts := &places{no: map[place]uint32{}}
+	within := func(partition string) uint32 {
+		if scope == metadata.TableScope {
+			partition = ""
+		}
+		return parts.of(partition, 0)
+	}
+	for _, sl := range s.view.Latest() {
+		no, at := within(sl.Group.Partition), ref(metadata.KeyLocation{Partition: sl.Group.Partition, FileID: sl.Group.FileID})
+		for b, err := range s.Keys(ctx, sl) {
+			if err != nil {
+				return 0, fmt.Errorf("keys of file group %s of partition %q: %w", sl.Group.FileID, sl.Group.Partition, err)
+			}
+			for i := range b.Keys.Len() {
+				if b.Deleted {
+					break
+				}
+				if err := stored.add(no, b.Keys.Value(i), at); err != nil {
+					return 0, err
+				}
+			}
+		}
+	}
+	for e, err := range m.RecordIndex(ctx, metadata.Valid(s.st.tl)) {
+		if err != nil {
+			return 0, err
+		}
+		if err := indexed.add(within(e.Partition), e.Key, ref(e.KeyLocation)); err != nil {
+			return 0, err
+		}
+	}
+	return indexed.n, compareKeys(stored.sorted(), indexed.sorted(), groups, differs)
+}
+
+// compareKeys goes through both in step. A key that is in several file groups may be in any of them by the index.
+func compareKeys(stored, indexed iter.Seq2[placedKey, error], groups []metadata.KeyLocation, differs func(KeyDifference)) error {
+	nextStored, stopStored := iter.Pull2(stored)
+	defer stopStored()
+	nextIndexed, stopIndexed := iter.Pull2(indexed)
+	defer stopIndexed()
+	a, err, okA := nextStored()
+	if err != nil {
+		return err
+	}
+	b, err, okB := nextIndexed()
+	for (okA || okB) && err == nil {
+		c := 0
+		switch {
+		case !okA:
+			c = 1
+		case !okB:
+			c = -1
+		default:
+			c = cmp.Or(cmp.Compare(a.place, b.place), bytes.Compare(a.key, b.key))
+		}
+		if c > 0 {
+			differs(KeyDifference{Key: string(b.key), Index: groups[b.ref]})
+			b, err, okB = nextIndexed()
+			continue
+		}
+		d := KeyDifference{Key: string(a.key), Stored: groups[a.ref]}
+		no, right := a.place, false
+		for okA && err == nil && a.place == no && string(a.key) == d.Key {
+			right = right || c == 0 && a.ref == b.ref
+			a, err, okA = nextStored()
+		}
+		if err != nil {
+			return err
+		}
+		if c == 0 {
+			d.Index = groups[b.ref]
+			b, err, okB = nextIndexed()
+		}
+		if !right {
+			differs(d)
+		}
+	}
+	return err
 }

@@ -388,7 +388,8 @@ func location(s *mdt.Schema, key string, value []byte) (l KeyLocation, err error
 	return l, nil
 }
 
-// RecordIndex streams the record index, one file group after the other and each in the order of the keys.
+// RecordIndex streams the record index, one file group after the other and each in the order of the keys. An entry that is in
+// another file group than that in which it is looked for is format.ErrCorrupt.
 func (t *Table) RecordIndex(ctx context.Context, valid func(timeline.Time) bool) iter.Seq2[KeyEntry, error] {
 	return func(yield func(KeyEntry, error) bool) {
 		s, err := t.known(ctx)
@@ -396,24 +397,35 @@ func (t *Table) RecordIndex(ctx context.Context, valid func(timeline.Time) bool)
 			yield(KeyEntry{}, err)
 			return
 		}
+		groups, err := t.indexGroups(s)
+		if err != nil {
+			yield(KeyEntry{}, err)
+			return
+		}
 		var schema *mdt.Schema
 		text := ""
-		for _, slice := range s.view.Partition(mdt.PartitionRecordIndex) {
-			for e, err := range t.newest(ctx, s, slice, valid) {
-				if err == nil && (schema == nil || text != e.schema) {
-					text = e.schema
-					schema, err = mdt.ParseSchema(text)
-				}
-				out := KeyEntry{}
-				if err == nil {
-					out.Key = string(e.key)
-					out.KeyLocation, err = location(schema, out.Key, e.value)
-				}
-				if err != nil {
-					err = fmt.Errorf("record index of %s: file group %s: %w", t.base, slice.Group.FileID, err)
-				}
-				if !yield(out, err) || err != nil {
-					return
+		for _, p := range slices.Sorted(maps.Keys(groups.byPartition)) {
+			all := groups.byPartition[p]
+			for n, slice := range all {
+				for e, err := range t.newest(ctx, s, slice, valid) {
+					if err == nil && (schema == nil || text != e.schema) {
+						text = e.schema
+						schema, err = mdt.ParseSchema(text)
+					}
+					out := KeyEntry{}
+					if err == nil {
+						out.Key = string(e.key)
+						out.KeyLocation, err = location(schema, out.Key, e.value)
+					}
+					if err == nil && (mdt.FileGroup(out.Key, len(all)) != n || groups.scope == PartitionScope && out.Partition != p) {
+						err = fmt.Errorf("%w: nobody looks for key %q of partition %q there", format.ErrCorrupt, out.Key, out.Partition)
+					}
+					if err != nil {
+						err = fmt.Errorf("record index of %s: file group %s: %w", t.base, slice.Group.FileID, err)
+					}
+					if !yield(out, err) || err != nil {
+						return
+					}
 				}
 			}
 		}
