@@ -70,7 +70,7 @@ type Events struct {
 type Written struct {
 	Instant timeline.Instant
 	Before  *Snapshot     // what it was made from
-	Keys    []WrittenKey  // at most one a key and partition; nil: no key came, went or moved
+	Keys    []WrittenKey  // nil: no key came, went or moved; one that moved left its old group first
 	Files   []fsview.File // new base and log files, each by its key relative to the base path
 }
 

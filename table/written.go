@@ -38,9 +38,9 @@ func (c *commit) note(g fsview.GroupID, there, gone []int32) {
 	}
 }
 
-// forsake notes the keys whose rows move out of the group's partition: a record index of partitions has to know.
+// forsake notes the keys whose rows move out of the group's partition.
 func (c *commit) forsake(g *group) {
-	if !c.indexed || len(g.leaving) == 0 {
+	if !c.tracks || len(g.leaving) == 0 {
 		return
 	}
 	c.mu.Lock()
@@ -125,7 +125,7 @@ func (c *commit) written(done timeline.Instant) {
 	if f == nil || c.replaces != nil {
 		return
 	}
-	w := Written{Instant: done, Before: c.snap, Keys: c.keys}
+	w := Written{Instant: done, Before: c.snap, Keys: slices.Concat(c.left, c.keys)}
 	for _, file := range c.files {
 		name := path.Base(file.Key)
 		_, base := filename.ParseBase(name)

@@ -51,13 +51,13 @@ func (l *told) written(w table.Written) {
 	if l.keys == nil {
 		l.keys = map[string]toldKey{}
 	}
-	seen := map[string]bool{}
+	seen := map[string]bool{} // false: it left a group, and may be somewhere else now
 	for _, k := range w.Keys {
 		id := strings.Clone(l.id(k.Group.Partition, k.Key))
-		if seen[id] {
+		if there, twice := seen[id]; twice && (there || k.Deleted) {
 			l.bad = fmt.Errorf("key %s is told of twice", id)
 		}
-		seen[id] = true
+		seen[id] = !k.Deleted || !l.whole
 		l.keys[id] = toldKey{k.Group, !k.Deleted}
 	}
 	for _, f := range w.Files {
