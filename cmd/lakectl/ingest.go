@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lakectl/lakectl/cmd/lakectl/config"
-	"github.com/lakectl/lakectl/index"
 	"github.com/lakectl/lakectl/ingest"
 	"github.com/lakectl/lakectl/ingest/decode"
 	"github.com/lakectl/lakectl/ingest/embedded"
@@ -36,7 +35,8 @@ func (a *app) ingestCommand() *cobra.Command {
 		Use:   "ingest -c FILE",
 		Short: "Bring every table of the configuration up to date from its source, and keep it so",
 		Long: `Read every table's source from where the table stands, and commit as the configuration says. SIGTERM or SIGINT ends it: the
-commit in flight is finished, or abandoned after shutdown_timeout, and nothing is lost or taken twice.`,
+commit in flight is finished, or abandoned after shutdown_timeout, and nothing is lost or taken twice. Rows are found again with the index
+that the configuration names; lakectl inspect index -c FILE shows how it stands.`,
 		Example: "  lakectl ingest -c lake.yaml\n  lakectl ingest -c lake.yaml --table orders --until-caught-up",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -149,15 +149,18 @@ func (j *ingestion) table(ctx context.Context, c config.Table, brokers map[strin
 	}
 	calls := trace.New(at.store)
 	at.store = calls
-	t, err := openOrCreate(ctx, at, c, log)
+	keys, err := openLocator(j.file, c, at, log, m)
+	if err != nil {
+		return err
+	}
+	defer keys.close()
+	o := tableOptions(c, log)
+	o.Events, o.SpillDir = keys.events(), keys.spillDir()
+	t, err := openOrCreate(ctx, at, c, o, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, t.Close(context.WithoutCancel(ctx))) }()
-	locator, err := locatorOf(c)
-	if err != nil {
-		return err
-	}
 	dec, err := decoderOf(ctx, t, c)
 	if err != nil {
 		return err
@@ -166,9 +169,12 @@ func (j *ingestion) table(ctx context.Context, c config.Table, brokers map[strin
 	m.ready(c.Name)
 	last := calls.Counts()
 	keep := newKeeper(t, c, log, m)
+	defer keys.start(ctx, t)()
+	indexed := newIndexer(t, c, log)
+	defer indexed.start(ctx)(&err)
 	defer keep.start(ctx)(&err)
 	return ingest.Run(ctx, ingest.Config{
-		Table: t, Locator: locator, Source: src, Decoder: dec,
+		Table: t, Locator: keys, Source: src, Decoder: dec,
 		Interval: time.Duration(c.Commit.Interval), MaxBytes: int64(c.Commit.MaxBytes), MaxRecords: c.Commit.MaxRecords,
 		Budget: buffers, UntilCaughtUp: j.untilCaughtUp, OnError: c.From.OnError,
 		ShutdownTimeout: time.Duration(j.file.ShutdownTimeout),
@@ -184,6 +190,8 @@ func (j *ingestion) table(ctx context.Context, c config.Table, brokers map[strin
 				if j.committed != nil {
 					j.committed(c.Name, done)
 				}
+				keys.committed()
+				indexed.committed()
 				keep.committed(ctx)
 				last = calls.Counts()
 			},
@@ -202,15 +210,19 @@ func logCommit(log *slog.Logger, c ingest.Committed, spent trace.Counts) {
 }
 
 func tableOptions(c config.Table, log *slog.Logger) table.Options {
-	return table.Options{
+	o := table.Options{
 		Lease: time.Duration(c.Lease), TargetSize: int64(c.Files.TargetSize), SmallFile: int64(c.Files.SmallFile),
 		Compression: c.Files.Compression, Merge: c.Merge, Metadata: c.Services.Metadata(), Evolve: c.Schema.Evolve, Log: quiet(log),
 	}
+	o.RecordIndex = c.Services.RecordIndex
+	if c.Index.Scope == "table" && len(c.PartitionBy) > 0 {
+		o.Unique = "table"
+	}
+	return o
 }
 
 // openOrCreate opens the configured table, after making it if it is not there.
-func openOrCreate(ctx context.Context, at location, c config.Table, log *slog.Logger) (*table.Table, error) {
-	o := tableOptions(c, log)
+func openOrCreate(ctx context.Context, at location, c config.Table, o table.Options, log *slog.Logger) (*table.Table, error) {
 	t, err := table.Open(ctx, at.store, at.base, o)
 	if errors.Is(err, table.ErrNoTable) {
 		var parts []string
@@ -278,25 +290,6 @@ func agree(p map[string]string, c config.Table) error {
 	}
 	differ("ordering", ordering, strings.Join(c.Ordering, ","))
 	return errors.Join(problems...)
-}
-
-func locatorOf(c config.Table) (table.Locator, error) {
-	switch c.Index.Type {
-	case "bucket":
-		return index.NewBucket(c.Index.Buckets, nil, index.BucketOptions{}), nil
-	case "bloom", "record":
-		return index.NewBloom(index.BloomOptions{Scope: scopeOf(c)}), nil
-	case "simple":
-		return index.NewSimple(index.SimpleOptions{Scope: scopeOf(c)}), nil
-	}
-	return nil, usage("index type %s is not supported", c.Index.Type)
-}
-
-func scopeOf(c config.Table) index.Scope {
-	if c.Index.Scope == "table" {
-		return index.ScopeTable
-	}
-	return index.ScopePartition
 }
 
 func decoderOf(ctx context.Context, t *table.Table, c config.Table) (ingest.Decoder, error) {

@@ -58,8 +58,10 @@ func TestKafkaToS3(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	conf := filepath.Join(t.TempDir(), "lake.yaml")
+	dir := t.TempDir()
+	conf := filepath.Join(dir, "lake.yaml")
 	text := fmt.Sprintf(`
+state_dir: %q
 storage: {s3: {endpoint: %q, region: us-east-1, path_style: true}}
 sources:
   k: {brokers: [%q], group: g, sasl: {mechanism: SCRAM-SHA-256, user: u, password: "${KAFKA_PASSWORD}"}}
@@ -71,7 +73,7 @@ tables:
     hive_style_partitions: true
     version: 6
     from: {source: k, topics: ["/t|u/"], format: json}
-`, srv.URL, broker.Addr())
+`, filepath.Join(dir, "state"), srv.URL, broker.Addr())
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +121,7 @@ func TestAuditFindsGap(t *testing.T) {
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "lake.yaml")
 	data := filepath.Join(dir, "a.jsonl")
-	text := fmt.Sprintf("sources: {f: {type: file, paths: [%q]}}\ntables:\n  - {name: t, path: %q, key: [id], from: {source: f, format: json}}\n", data, filepath.Join(dir, "t"))
+	text := fmt.Sprintf("state_dir: %q\nsources: {f: {type: file, paths: [%q]}}\ntables:\n  - {name: t, path: %q, key: [id], from: {source: f, format: json}}\n", filepath.Join(dir, "state"), data, filepath.Join(dir, "t"))
 	for name, content := range map[string]string{conf: text, data: `{"id":1}` + "\n"} {
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
@@ -164,7 +166,7 @@ func TestAuditFindsGap(t *testing.T) {
 func TestOneWriter(t *testing.T) {
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "lake.yaml")
-	text := fmt.Sprintf("sources: {f: {type: file, paths: [%q]}}\ntables:\n  - {name: t, path: %q, key: [id], from: {source: f, format: json}}\n", filepath.Join(dir, "a.jsonl"), filepath.Join(dir, "t"))
+	text := fmt.Sprintf("state_dir: %q\nsources: {f: {type: file, paths: [%q]}}\ntables:\n  - {name: t, path: %q, key: [id], from: {source: f, format: json}}\n", filepath.Join(dir, "state"), filepath.Join(dir, "a.jsonl"), filepath.Join(dir, "t"))
 	for name, content := range map[string]string{conf: text, filepath.Join(dir, "a.jsonl"): `{"id":1}` + "\n"} {
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 			t.Fatal(err)

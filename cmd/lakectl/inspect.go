@@ -18,8 +18,8 @@ import (
 
 func (a *app) inspectCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use: "inspect", Short: "Show what is on disk: timeline, files, schema, properties, logs, metadata table",
-		Example: "  lakectl inspect timeline --path ./lake/orders\n  lakectl inspect files --path s3://lake/shop/orders --output json",
+		Use: "inspect", Short: "Show what is on disk: timeline, files, schema, properties, logs, metadata table, indexes",
+		Example: "  lakectl inspect timeline --path ./lake/orders\n  lakectl inspect files --path s3://lake/shop/orders --output json\n  lakectl inspect index -c lake.yaml --table orders",
 	}
 	var subs []*cobra.Command
 	add := func(use, short string, show func(context.Context, location, *table.Table) error) {
@@ -41,7 +41,7 @@ func (a *app) inspectCommand() *cobra.Command {
 	add("files", "The newest file slice of every file group", a.inspectFiles)
 	add("schema", "The columns of the newest snapshot", a.inspectSchema)
 	add("properties", "hoodie.properties", a.inspectProperties)
-	subs = append(subs, a.inspectLogCommand(), a.inspectMetadataCommand())
+	subs = append(subs, a.inspectLogCommand(), a.inspectMetadataCommand(), a.inspectIndexCommand())
 	return group(c, subs...)
 }
 

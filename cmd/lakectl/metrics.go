@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/lakectl/lakectl/cmd/lakectl/config"
+	"github.com/lakectl/lakectl/index"
 	"github.com/lakectl/lakectl/ingest"
 	"github.com/lakectl/lakectl/ingest/checkpoint"
 	"github.com/lakectl/lakectl/storage/trace"
@@ -26,7 +28,8 @@ type metrics struct {
 	commits, inserted, updated, deleted, dropped *prometheus.CounterVec
 	written, copied, calls                       *prometheus.CounterVec
 	services, serviceErrors, serviceSeconds      *prometheus.CounterVec
-	seconds                                      *prometheus.HistogramVec
+	seconds, lookups                             *prometheus.HistogramVec
+	indexes                                      *indexes
 
 	mu     sync.Mutex
 	status map[string]*tableStatus
@@ -43,6 +46,7 @@ type tableStatus struct {
 	LastInstant string             `json:"last_instant,omitempty"`
 	LastCommit  time.Time          `json:"last_commit,omitzero"`
 	Newest      time.Time          `json:"newest_message,omitzero"`
+	Index       *index.Status      `json:"index,omitempty"` // of the local index
 }
 
 func newMetrics(tables []config.Table) *metrics {
@@ -76,7 +80,11 @@ func newMetrics(tables []config.Table) *metrics {
 	m.seconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: "lakectl", Name: "commit_seconds", Help: "Duration of commits.", Buckets: prometheus.ExponentialBuckets(0.01, 2, 14),
 	}, []string{"table"})
-	m.reg.MustRegister(m.seconds)
+	m.lookups = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: "lakectl", Name: "index_lookup_seconds", Help: "Duration of look-ups of the keys of a batch, whatever the index.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
+	}, []string{"table"})
+	m.indexes = &indexes{of: map[string]func() index.Status{}}
+	m.reg.MustRegister(m.seconds, m.lookups, m.indexes)
 	for _, t := range tables {
 		m.status[t.Name] = &tableStatus{}
 		m.commits.WithLabelValues(t.Name)
@@ -136,6 +144,84 @@ func (m *metrics) service(table, service string, did bool, elapsed time.Duration
 	}
 }
 
+// lookedUp returns what is to be told of each look-up.
+func (m *metrics) lookedUp(table string) func(time.Duration) {
+	h := m.lookups.WithLabelValues(table)
+	return func(d time.Duration) { h.Observe(d.Seconds()) }
+}
+
+// indexed shows the local index of a table from now on.
+func (m *metrics) indexed(table string, status func() index.Status) {
+	m.indexes.mu.Lock()
+	defer m.indexes.mu.Unlock()
+	m.indexes.of[table] = status
+}
+
+// indexes asks the local indexes how they are when somebody looks.
+type indexes struct {
+	mu sync.Mutex
+	of map[string]func() index.Status
+}
+
+func (x *indexes) all() map[string]index.Status {
+	x.mu.Lock()
+	of := maps.Clone(x.of)
+	x.mu.Unlock()
+	out := make(map[string]index.Status, len(of))
+	for name, status := range of {
+		out[name] = status()
+	}
+	return out
+}
+
+// indexMetrics are the metrics of a local index.
+var indexMetrics = []struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(index.Status) float64
+}{
+	{indexMetric("keys", "Entries of the local index, superseded ones that no merge has dropped yet included."), prometheus.GaugeValue, func(s index.Status) float64 { return float64(s.Keys) }},
+	{indexMetric("bytes", "Bytes of the local index on disk."), prometheus.GaugeValue, func(s index.Status) float64 { return float64(s.Bytes) }},
+	{indexMetric("slices", "File slices of the table."), prometheus.GaugeValue, func(s index.Status) float64 { return float64(s.Slices) }},
+	{indexMetric("slices_loaded", "File slices whose keys are in the local index; keys of the others are looked up in the files."), prometheus.GaugeValue, func(s index.Status) float64 { return float64(s.Loaded) }},
+	{indexMetric("hits_total", "Keys that the local index had."), prometheus.CounterValue, func(s index.Status) float64 { return float64(s.Hits) }},
+	{indexMetric("misses_total", "Keys that the local index did not have."), prometheus.CounterValue, func(s index.Status) float64 { return float64(s.Misses) }},
+	{indexMetric("footers_read_total", "Footers of base files read for keys that are not loaded."), prometheus.CounterValue, func(s index.Status) float64 { return float64(s.Footers) }},
+	{indexMetric("loading", "1 while file slices are not loaded."), prometheus.GaugeValue, func(s index.Status) float64 {
+		if s.Loading {
+			return 1
+		}
+		return 0
+	}},
+	{indexMetric("resets_total", "Times that the local index was found wrong or damaged and made anew."), prometheus.CounterValue, func(s index.Status) float64 { return float64(s.Resets) }},
+	{indexMetric("snapshot_timestamp_seconds", "Time of the newest copy of the index in the table's storage, in seconds since 1970; 0: there is none."), prometheus.GaugeValue, func(s index.Status) float64 {
+		if s.Remote.Time.IsZero() {
+			return 0
+		}
+		return float64(s.Remote.Time.UnixMilli()) / 1000
+	}},
+}
+
+func indexMetric(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("lakectl_index_"+name, help, []string{"table"}, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (x *indexes) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range indexMetrics {
+		ch <- d.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (x *indexes) Collect(ch chan<- prometheus.Metric) {
+	for name, s := range x.all() {
+		for _, d := range indexMetrics {
+			ch <- prometheus.MustNewConstMetric(d.desc, d.kind, d.value(s), name)
+		}
+	}
+}
+
 func (m *metrics) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.reg, promhttp.HandlerOpts{}))
@@ -152,7 +238,11 @@ func (m *metrics) handler() http.Handler {
 		_, _ = w.Write([]byte("ok\n"))
 	})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		all := m.indexes.all()
 		m.mu.Lock()
+		for name, s := range all {
+			m.status[name].Index = &s
+		}
 		b, err := json.MarshalIndent(map[string]any{"version": buildVersion(), "tables": m.status}, "", "  ")
 		m.mu.Unlock()
 		if err != nil {
