@@ -23,16 +23,24 @@ const passBytes = 256 << 20
 // idle is how often Run looks for work that nobody told it of.
 const idle = time.Minute
 
+func (r *Record) idle() time.Duration {
+	if r.o.Snapshot > 0 {
+		return min(idle, r.o.Snapshot)
+	}
+	return idle
+}
+
 // Run reads the keys of file slices that the index does not cover, in the background, and keeps a copy of the index in the
 // table's storage, until ctx ends. A new index starts from such a copy. It returns ctx's error: nothing that goes wrong here
 // stops the table, keys are then looked up in the files. It is called once.
 func (r *Record) Run(ctx context.Context, t *table.Table) error {
 	var copied time.Time
+	var copiedAt int64
 	for first := true; ; first = false {
 		err := r.mend()
 		if err == nil && first {
 			if err = r.restore(ctx, t); err != nil && ctx.Err() == nil {
-				r.o.Log.Warn("local index is not restored from the table's storage, it is made from the files", "table", t.Base(), "error", err)
+				r.o.Log.Warn("local index is not restored from the table's storage, it is made from the files", "error", err)
 				err = nil
 			}
 			copied = r.remoteTime()
@@ -40,18 +48,18 @@ func (r *Record) Run(ctx context.Context, t *table.Table) error {
 		if err == nil {
 			err = r.loadAll(ctx, t)
 		}
-		if err == nil && r.o.Snapshot > 0 && r.o.Now().Sub(copied) >= r.o.Snapshot {
+		if changes := r.saved.Load(); err == nil && r.o.Snapshot > 0 && r.o.Now().Sub(copied) >= r.o.Snapshot && changes != copiedAt {
 			if err = r.publish(ctx, t); err == nil {
-				copied = r.o.Now()
+				copied, copiedAt = r.o.Now(), changes
 			}
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if err != nil {
-			r.o.Log.Warn("local index", "table", t.Base(), "error", err)
+			r.o.Log.Warn("local index", "error", err)
 		}
-		wait := time.NewTimer(idle)
+		wait := time.NewTimer(r.idle())
 		if err == nil {
 			select {
 			case <-ctx.Done():

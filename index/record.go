@@ -16,10 +16,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
 	"github.com/lakectl/lakectl/format/filename"
 	"github.com/lakectl/lakectl/index/keymap"
 	"github.com/lakectl/lakectl/table"
 	"github.com/lakectl/lakectl/table/fsview"
+	"github.com/lakectl/lakectl/table/metadata"
 	"github.com/lakectl/lakectl/table/record"
 )
 
@@ -68,6 +72,7 @@ type Record struct {
 	remote   RemoteStatus
 
 	generation            atomic.Int64 // counts what was thrown away: numbers of readings hold within one
+	saved                 atomic.Int64 // counts what was saved
 	hits, misses, located atomic.Int64
 	lookup                atomic.Int64 // nanoseconds
 	kick                  chan struct{}
@@ -400,8 +405,8 @@ func (r *Record) seed(partition string) uint64 {
 }
 
 // resolve turns answers of the map into locations, and looks into the open slices for the other keys.
-func (r *Record) resolve(ctx context.Context, s *table.Snapshot, b record.Batch, groups []group, known survey, values []keymap.Value) ([]table.Location, error) {
-	out := make([]table.Location, len(values))
+func (r *Record) resolve(ctx context.Context, s *table.Snapshot, b record.Batch, groups []group, known survey, values []keymap.Value) (out []table.Location, err error) {
+	out = make([]table.Location, len(values))
 	logs := s.Properties()["hoodie.table.type"] == "MERGE_ON_READ"
 	var where []search
 	var missing []int32
@@ -447,6 +452,9 @@ func (r *Record) resolve(ctx context.Context, s *table.Snapshot, b record.Batch,
 	if len(where) == 0 {
 		return out, nil
 	}
+	if where, err = r.askHudi(ctx, s, b, where, out); err != nil || len(where) == 0 {
+		return out, err
+	}
 	found, err := find(ctx, snapshotSource{s}, b, where, 0, r.files.prune)
 	if err != nil {
 		return nil, err
@@ -457,6 +465,56 @@ func (r *Record) resolve(ctx context.Context, s *table.Snapshot, b record.Batch,
 		}
 	}
 	return out, nil
+}
+
+// manySlices is from how many slices on Hudi's own record index is asked before them: it has about as many file groups.
+const manySlices = 10
+
+// askHudi looks the rows of searches up in the record index of the metadata table, where there is one, and returns what it
+// leaves to be searched.
+func (r *Record) askHudi(ctx context.Context, s *table.Snapshot, b record.Batch, where []search, out []table.Location) ([]search, error) {
+	n := 0
+	for _, w := range where {
+		n += len(w.slices)
+	}
+	m := s.Metadata()
+	if n < manySlices || m == nil || m.IndexScope() == metadata.NoIndex || r.o.Scope == ScopeTable && m.IndexScope() != metadata.TableScope {
+		return where, nil
+	}
+	var rows []int32
+	for _, w := range where {
+		rows = append(rows, w.rows...)
+	}
+	keys, partitions := array.NewStringBuilder(memory.DefaultAllocator), array.NewStringBuilder(memory.DefaultAllocator)
+	defer keys.Release()
+	defer partitions.Release()
+	for _, i := range rows {
+		keys.Append(b.Keys.Value(int(i)))
+		partitions.Append(b.Partitions.Value(int(i)))
+	}
+	k, p := keys.NewStringArray(), partitions.NewStringArray()
+	defer k.Release()
+	defer p.Release()
+	found, ok, err := s.RecordIndex(ctx, k, p)
+	if err != nil || !ok {
+		return where, err
+	}
+	elsewhere := map[int32]bool{}
+	for j, l := range found {
+		switch {
+		case l.Partition != "" && r.o.Scope == ScopePartition: // of each key it has one place in the whole table
+			elsewhere[rows[j]] = true
+		case l.FileID != "":
+			out[rows[j]] = l
+		}
+	}
+	var rest []search
+	for _, w := range where {
+		if left := slices.DeleteFunc(w.rows, func(i int32) bool { return !elsewhere[i] }); len(left) > 0 {
+			rest = append(rest, search{left, w.slices})
+		}
+	}
+	return rest, nil
 }
 
 // sample compares what the map says of one slice with the slice: keys of the batch that should be in it must be there, others
@@ -595,13 +653,13 @@ func (r *Record) follow(w table.Written) ([]keymap.Entry, error) {
 	return out, nil
 }
 
-func (rd *reading) advance(files []fsview.File) {
+func (r *reading) advance(files []fsview.File) {
 	for _, f := range files {
 		name := strings.Clone(path.Base(f.Key))
 		if _, ok := filename.ParseBase(name); ok {
-			rd.Base, rd.Past = name, slices.Clone(rd.Logs)
+			r.Base, r.Past = name, slices.Clone(r.Logs)
 		} else {
-			rd.Logs = append(rd.Logs, name)
+			r.Logs = append(r.Logs, name)
 		}
 	}
 }
@@ -646,6 +704,7 @@ const checkpointAfter = 8 << 20
 
 // save makes the readings durable, with what was put before; changing is held.
 func (r *Record) save() error {
+	r.saved.Add(1)
 	if r.m.LogBytes() > checkpointAfter {
 		return r.m.Checkpoint(r.note(true))
 	}

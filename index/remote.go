@@ -265,7 +265,7 @@ func (r *Record) restore(ctx context.Context, t *table.Table) error {
 	if err != nil {
 		return errors.Join(err, r.renew(nil))
 	}
-	r.o.Log.Info("local index restored from the table's storage", "table", t.Base(), "instant", m.Instant, "keys", m.Keys, "bytes", m.Bytes)
+	r.o.Log.Info("local index restored from the table's storage", "instant", m.Instant, "keys", m.Keys, "bytes", m.Bytes)
 	return nil
 }
 
