@@ -250,7 +250,11 @@ func TestRecordIndexFaults(t *testing.T) {
 						t.Fatal(err)
 					}
 					err = tb.BuildRecordIndex(ctx)
-					for i := range 12 {
+					commits := 2
+					if mode == storagetest.Crash && version == 9 {
+						commits = 11 // until the metadata table is compacted
+					}
+					for i := range commits {
 						if err == nil {
 							_, err = commit(tb, l, row{id: fmt.Sprint(i), ts: 1, name: "1"}, row{id: "a", ts: int64(i), name: "2", del: i%2 == 0})
 						}
@@ -270,7 +274,7 @@ func TestRecordIndexFaults(t *testing.T) {
 						t.Fatalf("write %d: the row is gone", k)
 					}
 				}
-				if k < 60 {
+				if k < 30 {
 					t.Errorf("%d writes in all", k)
 				}
 			})
