@@ -488,3 +488,30 @@ func BenchmarkDecode(b *testing.B) {
 	}
 	b.ReportMetric(float64(len(all)), "records")
 }
+
+// The file ids of a partitioned record index: PartitionPathEncodeUtils.escapeFileName, and back.
+func TestRecordIndexFileID(t *testing.T) {
+	for partition, want := range map[string]string{
+		"":               "record-index--0003-0",
+		"a":              "record-index-a-0003-0",
+		"2024/01/15":     "record-index-2024%2F01%2F15-0003-0",
+		"part=a_b-c":     "record-index-part%3Da%5Fb%2Dc-0003-0",
+		"é 100%":         "record-index-é 100%25-0003-0",
+		"tab\tquote\"{}": "record-index-tab%09quote%22%7B}-0003-0",
+	} {
+		got, err := RecordIndexFileID(partition, 3)
+		if err != nil || got != want {
+			t.Errorf("%q: %q, %v, want %q", partition, got, err, want)
+		}
+		back, ok := DataPartition(got)
+		if !ok || back != partition {
+			t.Errorf("%q came back as %q, %v", partition, back, ok)
+		}
+	}
+	if _, ok := DataPartition(FileID(PartitionRecordIndex, 3)); ok {
+		t.Error("a file group of the whole table's index has a partition")
+	}
+	if _, err := RecordIndexFileID("v1.2", 0); !errors.Is(err, format.ErrUnsupported) {
+		t.Errorf("got %v, want ErrUnsupported", err)
+	}
+}
