@@ -11,7 +11,9 @@ import (
 )
 
 // known are the golden tables in which something is not as it should be, and what: Spark left them so.
-var known = map[string]verify.Kind{"v6/bulk_insert_dups": verify.DuplicateKey, "v9/bulk_insert_dups": verify.DuplicateKey}
+var known = map[string]verify.Kind{"v6/bulk_insert_dups": verify.DuplicateKey, "v9/bulk_insert_dups": verify.DuplicateKey,
+	// A key that a log file brings back after a delete in an earlier one does not come back into Hudi's record index.
+	"v6/mdt_mor": verify.RecordIndex, "v9/mdt_mor": verify.RecordIndex}
 
 // TestGoldenTables finds nothing wrong with what Spark wrote.
 func TestGoldenTables(t *testing.T) {

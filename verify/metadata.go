@@ -1,10 +1,12 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"math/big"
 	"path"
@@ -17,6 +19,7 @@ import (
 	"github.com/lakectl/lakectl/format/mdt"
 	"github.com/lakectl/lakectl/format/parquet"
 	"github.com/lakectl/lakectl/storage"
+	"github.com/lakectl/lakectl/table"
 	"github.com/lakectl/lakectl/table/fsview"
 	"github.com/lakectl/lakectl/table/metadata"
 )
@@ -52,13 +55,32 @@ func (c *checker) metadata(ctx context.Context) error {
 		}
 		c.differs(Difference{Kind: MetadataFiles, File: filename.Join(d.Partition, d.Name), Want: size(d.Stored), Found: size(d.Metadata), Message: d.String()})
 	}
-	if !m.Has(mdt.PartitionColumnStats) {
-		return nil
+	if m.Has(mdt.PartitionColumnStats) {
+		if err := c.statistics(ctx, m); err != nil {
+			return broken(err)
+		}
 	}
-	if err := c.statistics(ctx, m); err != nil {
+	if err := c.recordIndex(ctx, m); err != nil {
 		return broken(err)
 	}
 	return nil
+}
+
+// recordIndex compares the record index with the keys of all files.
+func (c *checker) recordIndex(ctx context.Context, m *metadata.Table) (err error) {
+	if !c.o.Keys || !m.Has(mdt.PartitionRecordIndex) || !c.hasKeys() {
+		return nil
+	}
+	told := len(c.r.Differences) > 0
+	c.r.IndexKeys, err = c.snap.CheckRecordIndex(ctx, func(d table.KeyDifference) {
+		c.differs(Difference{Kind: RecordIndex, File: cmp.Or(d.Stored.Partition, d.Index.Partition), Key: d.Key, Want: d.Stored.FileID, Found: d.Index.FileID,
+			Message: d.String() + "; lakectl verify --rebuild-metadata makes the index anew"})
+	})
+	c.o.Progress("record index", 1, 1)
+	if told && (errors.Is(err, storage.ErrNotFound) || errors.Is(err, format.ErrCorrupt) || errors.Is(err, io.ErrUnexpectedEOF)) {
+		return nil // of the files, above
+	}
+	return err
 }
 
 // statistics compares column_stats with the footers of the base files that readers see.

@@ -29,7 +29,7 @@ import (
 
 // Options says how closely to look. Zero values mean the default.
 type Options struct {
-	Keys     bool  // look at all record keys: none twice in a partition, each in its bloom filter; else at some of each file
+	Keys     bool  // look at all record keys: none twice in a partition, each in its bloom filter and in the record index; else at some of each file
 	Memory   int64 // bytes that record keys may take; 0 = 256 MiB
 	Max      int   // differences that are described, the others are counted; 0 = 100
 	Progress func(step string, done, of int)
@@ -53,6 +53,7 @@ const (
 	MetadataTable   Kind = "metadata table"   // is damaged or lags behind
 	MetadataFiles   Kind = "metadata files"   // the metadata table lists other files than storage
 	ColumnStatistic Kind = "column statistic" // in the metadata table, other than in the footer
+	RecordIndex     Kind = "record index"     // of the metadata table, says of a key what the files do not
 )
 
 // Difference is one thing that is not as it should be. Fields that do not belong to its kind are empty.
@@ -79,6 +80,7 @@ type Report struct {
 	LogBlocks   int          `json:"log_blocks"`
 	Keys        int64        `json:"keys"`              // that were looked up
 	Statistics  int          `json:"column_statistics"` // of the metadata table that were compared
+	IndexKeys   int64        `json:"record_index_keys"` // in the record index of the metadata table, all of which were compared
 	Metadata    string       `json:"metadata_table"`    // none, used or not trusted
 	Differences []Difference `json:"differences"`
 	More        int          `json:"more_differences,omitempty"` // that are not described

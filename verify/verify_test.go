@@ -62,7 +62,7 @@ func put(t *testing.T, s storage.Store, key string, b []byte) {
 }
 
 // recommit replaces what the newest instant told the metadata table of the file that it wrote to p1.
-func recommit(t *testing.T, s storage.Store, change func(size *int64, name *mdt.ColumnStats)) {
+func recommit(t *testing.T, s storage.Store, change func(size *int64, name *mdt.ColumnStats), keys ...metadata.KeyChange) {
 	t.Helper()
 	ctx := context.Background()
 	snap, err := tabletest.Open(t, s).Snapshot(ctx)
@@ -87,7 +87,7 @@ func recommit(t *testing.T, s storage.Store, change func(size *int64, name *mdt.
 			}
 		}
 		err := m.Commit(ctx, in.Requested, metadata.Update{Files: map[string]map[string]mdt.FileInfo{"p1": {id.Name: {Size: size}}},
-			Stats: []metadata.FileStats{{Partition: id.Partition, Name: id.Name, Columns: all[id]}}})
+			Stats: []metadata.FileStats{{Partition: id.Partition, Name: id.Name, Columns: all[id]}}, Keys: keys})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -176,6 +176,15 @@ func TestFinds(t *testing.T) {
 		{"column statistics", "cow", false, verify.ColumnStatistic, `column name: the metadata table has maximum "b", the footer "bb"`, func(t *testing.T, s storage.Store) {
 			recommit(t, s, func(_ *int64, name *mdt.ColumnStats) { name.Max.Bytes = []byte("b") })
 		}},
+		{"record index lacks a key", "cow", false, verify.RecordIndex, `the record index has it not at all`, func(t *testing.T, s storage.Store) {
+			recommit(t, s, func(*int64, *mdt.ColumnStats) {}, metadata.KeyChange{Key: "k001", Partition: "p1", Deleted: true})
+		}},
+		{"record index has a key too many", "mor", false, verify.RecordIndex, `key "k004" is not in the table`, func(t *testing.T, s storage.Store) {
+			recommit(t, s, func(*int64, *mdt.ColumnStats) {}, metadata.KeyChange{Key: "k004", Partition: "p1", FileID: "x"})
+		}},
+		{"record index has a key elsewhere", "cow", false, verify.RecordIndex, `the record index has it in file group x of`, func(t *testing.T, s storage.Store) {
+			recommit(t, s, func(*int64, *mdt.ColumnStats) {}, metadata.KeyChange{Key: "k002", Partition: "p1", FileID: "x"})
+		}},
 		{"metadata table lags", "cow", true, verify.MetadataTable, "knows nothing of instant", func(t *testing.T, s storage.Store) {
 			newest := ""
 			for info, err := range s.List(ctx, tabletest.Base+"/.hoodie/metadata/.hoodie/timeline/", "") {
@@ -197,13 +206,13 @@ func TestFinds(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := mem.New()
-			tb := tabletest.Create(t, s, tt.kind, 9, table.Options{Metadata: "always", Parallelism: 1})
+			tb := tabletest.Create(t, s, tt.kind, 9, table.Options{Metadata: "always", RecordIndex: true, Parallelism: 1})
 			tabletest.MustCommit(t, tb, first...)
 			tabletest.MustCommit(t, tb, tabletest.Row{ID: "k002", Part: "p1", TS: 4, Name: "bb"})
 			tt.wreck(t, s)
 			r := run(t, s, verify.Options{Keys: true})
 			if tt.want == "" {
-				if !r.Equal() || r.Commits != 2 || r.Rows == 0 || r.Keys == 0 || r.Statistics == 0 || (tt.kind == "mor") != (r.LogBlocks > 0) {
+				if !r.Equal() || r.Commits != 2 || r.Rows == 0 || r.Keys == 0 || r.Statistics == 0 || r.IndexKeys != 3 || (tt.kind == "mor") != (r.LogBlocks > 0) {
 					t.Errorf("of a table in order: %+v", r)
 				}
 				return
