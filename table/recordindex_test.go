@@ -169,7 +169,7 @@ func TestBuildRecordIndex(t *testing.T) {
 						<-disk.reached
 						for step := range 4 {
 							mustCommit(t, tb, l, randomRows(rnd, 40, scope == "table")...)
-							mustCommit(t, tb, l, row{id: fmt.Sprintf("new%d", step), part: fmt.Sprintf("new%d", step%2), ts: 1, name: "n"})
+							mustCommit(t, tb, l, row{id: fmt.Sprintf("new%d", step), part: fmt.Sprintf("new_%d/x-%d", step%2, step%2), ts: 1, name: "n"})
 							if kind == "mor" && step == 2 {
 								compactAll(t, tb)
 							}

@@ -39,14 +39,15 @@ func (b Base) String() string {
 	return b.FileID + "_" + b.Token + "_" + b.Instant + "." + b.Ext
 }
 
-// ParseBase takes apart the name of a base file. ok is false for every other name (FSUtils#BASE_FILE_PATTERN).
+// ParseBase takes apart the name of a base file. ok is false for every other name (FSUtils#BASE_FILE_PATTERN). In the metadata
+// table, whose base files are HFiles, a file id may hold an escaped partition path; its views take names apart at '_' alone.
 func ParseBase(name string) (b Base, ok bool) {
 	stem, ext, ok := strings.Cut(name, ".")
 	if !ok || !all(ext, alnum) {
 		return Base{}, false
 	}
 	parts := strings.Split(stem, "_")
-	if len(parts) != 3 || !all(parts[0], idChar) || !all(parts[1], idChar) || !all(parts[2], digit) {
+	if len(parts) != 3 || !all(parts[0], idChar) && (ext != "hfile" || parts[0] == "") || !all(parts[1], idChar) || !all(parts[2], digit) {
 		return Base{}, false
 	}
 	return Base{FileID: parts[0], Token: parts[1], Instant: parts[2], Ext: ext}, true

@@ -40,6 +40,9 @@ func groupOf(partition string, n int) string {
 	return id + "-" + strconv.Itoa(n%3)
 }
 
+// partitionsOfKeys have paths that file ids cannot hold as they are.
+var partitionsOfKeys = []string{"p0", "region=a_b/day=2024-01-02", "50% é"}
+
 // change makes some changes of keys: those that come or move, and those that go.
 func (k keys) change(rnd *rand.Rand, scope metadata.IndexScope, n int) metadata.Update {
 	u := metadata.Update{Files: map[string]map[string]mdt.FileInfo{}}
@@ -52,7 +55,7 @@ func (k keys) change(rnd *rand.Rand, scope metadata.IndexScope, n int) metadata.
 	seen := map[string]bool{}
 	for range n {
 		key := "key-" + strconv.Itoa(rnd.IntN(80))
-		p := "p" + strconv.Itoa(rnd.IntN(3))
+		p := partitionsOfKeys[rnd.IntN(3)]
 		old, there := k[id(p, key)]
 		if seen[id(p, key)] {
 			continue
@@ -88,7 +91,7 @@ func (k keys) check(t testing.TB, w *world, m *metadata.Table, scope metadata.In
 	var ask, partitions []string
 	var want []metadata.KeyLocation
 	for n := range 90 {
-		for _, p := range []string{"p0", "p1", "p2", "unknown"} {
+		for _, p := range append(partitionsOfKeys, "unknown") {
 			key := "key-" + strconv.Itoa(n)
 			id := key
 			if scope == metadata.PartitionScope {
