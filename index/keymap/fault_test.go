@@ -70,6 +70,9 @@ func smallLife(t testing.TB) life {
 		} else {
 			must(t, m.Save([]byte(fmt.Sprint(step))))
 		}
+		if n := m.LogBytes(); (n == 0) != (step == 3) {
+			t.Errorf("%d bytes since the checkpoint after step %d", n, step)
+		}
 		state := map[Hash]Value{}
 		for h, v := range now {
 			state[h] = v
@@ -446,6 +449,8 @@ func TestFreezeImport(t *testing.T) {
 			t.Errorf("%s stays though nobody holds it", f.Name)
 		}
 	}
+	bad := filepath.Join(t.TempDir(), "bad")
+	must(t, os.CopyFS(bad, os.DirFS(to)))
 	rand.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
 	must(t, Import(to, files, []byte("full")))
 	c, notes := open(t, to, Options{})
@@ -467,9 +472,6 @@ func TestFreezeImport(t *testing.T) {
 	must(t, c.Close())
 
 	// Damage is found before a manifest is written.
-	bad := filepath.Join(t.TempDir(), "bad")
-	must(t, os.CopyFS(bad, os.DirFS(to)))
-	must(t, os.Remove(filepath.Join(bad, manifestName)))
 	b, err := os.ReadFile(filepath.Join(bad, files[0].Name))
 	must(t, err)
 	b[len(b)/2] ^= 4

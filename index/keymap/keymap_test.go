@@ -264,9 +264,6 @@ func TestModel(t *testing.T) {
 				}
 				notes = []string{"full"}
 				md.saved = len(md.puts)
-				if m.LogBytes() != 0 {
-					t.Fatal(m.LogBytes())
-				}
 			},
 			"reopen": func(t *rapid.T) {
 				kill := rapid.Bool().Draw(t, "kill")

@@ -45,7 +45,7 @@ type Map struct {
 	merges   int64
 	mergedIn int64
 
-	unweighed uint64 // entries Put since garbage was looked for
+	unweighed uint64 // entries saved since garbage was looked for
 }
 
 // version is the list of runs at a moment, newest first.
@@ -127,6 +127,7 @@ func Open(dir string, o Options) (*Map, [][]byte, error) {
 		}
 		runs = append(runs, r)
 		r.saved, r.synced = true, l.synced
+		r.flushed.Store(l.synced)
 		if !l.synced && !cached {
 			if err := r.verify(context.Background(), 0); err != nil {
 				return nil, nil, err
@@ -271,7 +272,6 @@ func (m *Map) putPiece(s Seq, e []Entry) error {
 		return 1
 	})
 	m.swap(slices.Insert(slices.Clone(m.cur.runs), i, r))
-	m.unweighed += r.entries
 	r.release()
 	if m.pause > 0 {
 		m.pause--
@@ -480,6 +480,9 @@ func (m *Map) Save(note []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, r := range v.runs {
+		if !r.saved {
+			m.unweighed += r.entries // before that it is not merged with the others
+		}
 		r.saved = true
 	}
 	m.kick()
@@ -520,9 +523,19 @@ func (m *Map) LogBytes() int64 { return m.logSince.Load() }
 
 // Checkpoint makes what was Put so far durable, on the disk. The note replaces all that were given before.
 func (m *Map) Checkpoint(full []byte) error {
+	// Most of the waiting for the disk is done here, where it holds up no Save.
+	v, err := m.acquire()
+	if err != nil {
+		return err
+	}
+	err = syncRuns(v.runs)
+	v.release()
+	if err != nil {
+		return err
+	}
 	m.log <- struct{}{}
 	defer func() { <-m.log }()
-	v, err := m.acquire()
+	v, err = m.acquire()
 	if err != nil {
 		return err
 	}
@@ -560,7 +573,7 @@ func (m *Map) Checkpoint(full []byte) error {
 // syncRuns waits until runs are on the disk.
 func syncRuns(runs []*run) error {
 	for _, r := range runs {
-		if r.synced {
+		if r.flushed.Load() {
 			continue
 		}
 		f, err := os.OpenFile(r.path, os.O_RDWR, 0)
@@ -575,6 +588,7 @@ func syncRuns(runs []*run) error {
 		if err != nil {
 			return fmt.Errorf("run of a key map: %w", err)
 		}
+		r.flushed.Store(true)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package keymap
 
 import (
 	"errors"
+	"fmt"
 	"math/bits"
 	"math/rand/v2"
 	"slices"
@@ -103,7 +104,7 @@ func apart(newer, older *run, points []order) bool {
 		slices.ContainsFunc(points, func(p order) bool { return older.first.less(p) && p.less(newer.last) })
 }
 
-// weighDue reports whether enough was Put to look for garbage. m.mu is held.
+// weighDue reports whether enough was saved to look for garbage. m.mu is held.
 func (m *Map) weighDue() bool {
 	entries := uint64(0)
 	for _, r := range m.cur.runs {
@@ -264,6 +265,15 @@ func (m *Map) merge(j *job) error {
 			out.release()
 		}
 	}()
+	m.mu.Lock()
+	synced := slices.ContainsFunc(j.inputs, func(r *run) bool { return r.synced })
+	m.mu.Unlock()
+	if synced && out != nil { // here it holds up no Save
+		if err := syncRuns([]*run{out}); err != nil {
+			out.dead.Store(true)
+			return err
+		}
+	}
 	m.log <- struct{}{}
 	defer func() { <-m.log }()
 	m.mu.Lock()
@@ -274,7 +284,7 @@ func (m *Map) merge(j *job) error {
 		}
 		return errStopped
 	}
-	saved, synced := j.inputs[0].saved, false
+	saved := j.inputs[0].saved
 	var runs []*run // those saved, as they are to be
 	for _, r := range m.cur.runs {
 		if r == j.inputs[0] && saved && out != nil {
@@ -283,32 +293,20 @@ func (m *Map) merge(j *job) error {
 		if r.saved && !slices.Contains(j.inputs, r) {
 			runs = append(runs, r)
 		}
-	}
-	for _, r := range j.inputs {
-		synced = synced || r.synced
+		synced = synced || r.synced && slices.Contains(j.inputs, r)
 	}
 	m.mu.Unlock()
 
+	keep := false // the files of the inputs
 	if saved {
-		// What a manifest on the disk names may go only when the disk has what replaces it.
-		if synced && out != nil {
-			err = syncRuns([]*run{out})
-			out.synced = err == nil
-		}
-		if err == nil {
-			err = m.append(m.state(runs, nil))
-		}
-		if err == nil && synced {
-			if err = syncDir(m.dir); err == nil {
-				err = m.logFile.Sync()
-			}
-		}
-		if err != nil {
+		var named bool
+		if named, err = m.replace(runs, out, synced); err != nil && !named {
 			if out != nil {
 				out.dead.Store(true)
 			}
 			return err
 		}
+		keep = err != nil // until the next Open, as the disk may not know yet that they were replaced
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -320,12 +318,33 @@ func (m *Map) merge(j *job) error {
 	}
 	next = append(next, m.cur.runs[i+len(j.inputs):]...)
 	for _, r := range j.inputs {
-		r.dead.Store(true)
+		r.dead.Store(!keep)
 		m.mergedIn += int64(r.entries)
 	}
 	m.merges++
 	m.swap(next)
-	return nil
+	return err
+}
+
+// replace makes the manifest name runs, among which is the outcome of a merge, if any, and reports whether it does. If the
+// inputs are named by a manifest on the disk, it waits until the disk has what replaces them. m.log is held.
+func (m *Map) replace(runs []*run, out *run, synced bool) (named bool, err error) {
+	if synced && out != nil {
+		if err := syncRuns([]*run{out}); err != nil {
+			return false, err
+		}
+		out.synced = true
+	}
+	if err := m.append(m.state(runs, nil)); err != nil || !synced {
+		return err == nil, err
+	}
+	if err := syncDir(m.dir); err != nil {
+		return true, fmt.Errorf("folder of a key map: %w", err)
+	}
+	if err := m.logFile.Sync(); err != nil {
+		return true, fmt.Errorf("manifest of a key map: %w", err)
+	}
+	return true, nil
 }
 
 // combine writes the inputs of a merge as one run, nil if nothing is left of them.

@@ -124,8 +124,9 @@ type run struct {
 	sumOf   []uint32 // by page
 	checked []uint64 // a bit for each page that was found to match its sum
 
-	refs atomic.Int32
-	dead atomic.Bool // to be deleted when nobody holds it
+	refs    atomic.Int32
+	dead    atomic.Bool // to be deleted when nobody holds it
+	flushed atomic.Bool // the file is on the disk
 
 	saved  bool // the manifest names it; changed by who holds Map.log
 	synced bool // it is on the disk, and so is a manifest that names it; changed by who holds Map.log
