@@ -4,7 +4,7 @@ LINT_VERSION := v2.12.2
 LINT := bin/golangci-lint-$(LINT_VERSION)
 FUZZTIME ?= 30s
 
-.PHONY: build test check fmt vet lint imports race sim fuzz bench bench-mor interop
+.PHONY: build test check fmt vet lint imports race sim fuzz bench bench-index bench-mor interop
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/lakectl ./cmd/lakectl
@@ -50,9 +50,14 @@ fuzz:
 			echo "$$f $$t"; $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f); \
 		done; done
 
-bench:
+bench: bench-index
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 	bash bench/run.sh
+
+# A hundred million keys in the map below the record index, beside Pebble. It needs 3 GB of disk.
+KEYS ?= 100000000
+bench-index:
+	CGO_ENABLED=0 $(GO) run -C bench/keymap . -keys $(KEYS) -pebble-keys 10000000
 
 bench-mor:
 	bash bench/run.sh mor

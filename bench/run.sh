@@ -16,11 +16,13 @@ case $type in
 cow)
   work="--size $size --batches ${BATCHES:-3} --small ${SMALL:-5}" kept=results.jsonl report=report.py
   "$py" "$here/run_duckdb.py" $work --only copy,cow,cowfile,json
+  "$py" "$here/run_lakectl.py" --binary "$tmp/lakectl" $work --index record
   "$py" "$here/run_lakectl.py" --binary "$tmp/lakectl" $work --index bucket
   "$py" "$here/run_lakectl.py" --binary "$tmp/lakectl" $work --index bloom
   [ -z "${PEERS:-}" ] || "$py" "$here/run_delta.py" $work ;;
 mor)
   work="--size $size --batches ${BATCHES:-10} --small ${SMALL:-10}" kept=results-mor.jsonl report=report_mor.py
+  "$py" "$here/run_lakectl.py" --binary "$tmp/lakectl" $work --type mor --index record
   "$py" "$here/run_lakectl.py" --binary "$tmp/lakectl" $work --type mor --index bucket
   "$py" "$here/run_lakectl.py" --binary "$tmp/lakectl" $work --type mor --index bucket --metadata-table
   "$py" "$here/run_paimon.py" $work --native

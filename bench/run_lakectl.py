@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """lakectl: load, upserts, read, small commits, from Debezium JSON lines in files, decoding included; of merge-on-read tables compaction too.
-venv/bin/python run_lakectl.py --binary BIN --size M [--type cow|mor] [--index bloom|bucket] [--version 9|6] [--metadata-table] [--batches 10] [--small 10] [--keep]"""
+venv/bin/python run_lakectl.py --binary BIN --size M [--type cow|mor] [--index record|bloom|bucket] [--version 9|6] [--metadata-table] [--batches 10] [--small 10] [--keep]"""
 import argparse, json, os, shutil, subprocess, sys, time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from common import *
@@ -9,7 +9,7 @@ ap = argparse.ArgumentParser()
 ap.add_argument("--binary", required=True)
 ap.add_argument("--size", default="S")
 ap.add_argument("--type", default="cow", choices=["cow", "mor"])
-ap.add_argument("--index", default="bloom", choices=["bloom", "bucket"])
+ap.add_argument("--index", default="record", choices=["record", "bloom", "bucket"])
 ap.add_argument("--buckets", type=int, default=1)
 ap.add_argument("--metadata-table", action="store_true")
 ap.add_argument("--version", default="9")
@@ -44,7 +44,7 @@ with open(config, "w") as f:
         "sources": {"files": {"type": "file", "paths": [f"{events}/*.jsonl"]}},
         "tables": [{
             "name": "orders", "path": table, "type": a.type, "version": int(a.version), "key": ["order_id"], "partition_by": ["dt"], "hive_style_partitions": True,
-            "ordering": ["updated_at"], "index": {"type": "bucket", "buckets": a.buckets} if a.index == "bucket" else {"type": "bloom"},
+            "ordering": ["updated_at"], "index": {"type": "bucket", "buckets": a.buckets} if a.index == "bucket" else {"type": a.index},
             "from": {"source": "files", "topics": ["/.*/"], "format": "debezium-json"},
             "schema": {"columns": {"user_id": "long", "amount": "decimal(12,2)", "qty": "int", "price": "double", "created_at": "timestamp-micros", "updated_at": "timestamp-micros"}},
             "services": {"metadata_table": a.metadata_table, **({"compaction": {"mode": "off"}} if a.type == "mor" else {})},

@@ -116,7 +116,7 @@ func (c *commit) place(ctx context.Context, locs []Location) error {
 		if err != nil {
 			return err
 		}
-		for _, s := range c.small(all, groups) {
+		for _, s := range c.small(all, groups, int64(len(rows))*perRow) {
 			room := int((c.t.opts.TargetSize - s.Base.Size) / perRow)
 			n := min(max(room, 0), len(rows))
 			if n == 0 {
@@ -150,12 +150,23 @@ func (c *commit) changeable(g fsview.GroupID) error {
 		ErrConflict, at, g.FileID, g.Partition, at)
 }
 
-// small returns the base files that take inserts: those that are rewritten anyway first, then the smallest.
-func (c *commit) small(all []fsview.FileSlice, touched map[fsview.GroupID]*group) []fsview.FileSlice {
+// Merge-on-read tables are there for cheap commits: filling a base file may cost a few times what is filled in, or what
+// is cheap anyway, in bytes.
+const (
+	fillTimes = 16
+	fillCheap = 4 << 20
+)
+
+// small returns the base files that take inserts of so many bytes: those that are rewritten anyway first, then the smallest.
+func (c *commit) small(all []fsview.FileSlice, touched map[fsview.GroupID]*group, inserts int64) []fsview.FileSlice {
+	limit := c.t.opts.SmallFile
+	if c.mor {
+		limit = min(limit, max(fillCheap, fillTimes*inserts))
+	}
 	var out []fsview.FileSlice
 	for _, s := range all {
 		// Hudi passes over what has log files too (SparkUpsertDeltaCommitPartitioner#getSmallFileCandidates).
-		if s.Base == nil || s.Base.Size >= c.t.opts.SmallFile || len(s.Logs) > 0 || c.services.clustering[s.Group] != "" || c.services.compacting[s.Group] != "" {
+		if s.Base == nil || s.Base.Size >= limit || len(s.Logs) > 0 || c.services.clustering[s.Group] != "" || c.services.compacting[s.Group] != "" {
 			continue
 		}
 		out = append(out, s)
