@@ -1,10 +1,15 @@
 package table_test
 
 import (
+	"archive/tar"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"os"
+	"path"
 	"strings"
 	"testing"
 	"time"
@@ -354,4 +359,58 @@ func reopen(t *testing.T, s storage.Store, base string) *table.Table {
 		t.Fatal(err)
 	}
 	return tb
+}
+
+// A record index by partition that Hudi 1.2 made on Spark: 70 keys in four partitions, inserted, updated and deleted. It is read
+// and continued.
+func TestPartitionedRecordIndexOfSpark(t *testing.T) {
+	f, err := os.Open("testdata/partitioned_record_index.tar.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk := mem.New()
+	for r := tar.NewReader(z); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Typeflag == tar.TypeReg {
+			if _, err := disk.Put(t.Context(), path.Join("t", h.Name), b, storage.Cond{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	tb, err := table.Open(t.Context(), disk, "t", table.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := tb.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Metadata().IndexScope(); got != metadata.PartitionScope {
+		t.Errorf("scope %v", got)
+	}
+	if n := indexed(t, tb); n != 70 {
+		t.Errorf("%d keys", n)
+	}
+	for step := range 12 {
+		mustCommit(t, tb, bloom(), row{id: "k0010", part: "p_1", ts: 10, name: "n"}, row{id: fmt.Sprint("our", step), part: "new-by us", ts: 1, name: "n"},
+			row{id: fmt.Sprintf("k%04d", 21+3*step), part: "p-0", ts: 20, del: true})
+		if n, want := indexed(t, tb), int64(70+step+1-(step+1)); n != want && step < 10 {
+			t.Fatalf("step %d: %d keys, want %d", step, n, want)
+		}
+	}
 }
