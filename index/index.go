@@ -1,9 +1,12 @@
-// Package index finds the file groups of record keys. An index only answers: nobody tells it what was written, as what
-// it knows is in the files of the snapshot or follows from the key. Bucket computes where a key belongs, as the bucket
-// index of Spark and Flink does to the bit; Bloom looks where a key is, by the key ranges and bloom filters in the
-// footers of the base files; Simple reads the key column of every base file of the partitions concerned.
+// Package index finds the file groups of record keys. An index only answers, and what it knows is in the files of the
+// snapshot or follows from the key: it can be wrong about what it remembers, never about what is committed.
 //
-// All are table.Locators, and safe for concurrent use. They never write.
+//   - Record keeps a map from keys to file groups on the local disk. It follows commits, and reads what it was not told.
+//   - Bucket computes where a key belongs, as the bucket index of Spark and Flink does to the bit.
+//   - Bloom looks where a key is, by the key ranges and bloom filters in the footers of the base files.
+//   - Simple reads the key column of every base file of the partitions concerned.
+//
+// All are table.Locators, and safe for concurrent use. They never change the table; Record keeps a copy of itself beside it.
 package index
 
 import (
