@@ -129,10 +129,7 @@ func (r *Record) pass(ctx context.Context, s *table.Snapshot) (more bool, err er
 		return false, err
 	}
 	r.forget(known)
-	var open []fsview.FileSlice
-	for _, sl := range known.open {
-		open = append(open, sl...)
-	}
+	open := known.opened
 	r.mu.Lock()
 	slices.SortFunc(open, func(a, b fsview.FileSlice) int { // what is asked for first, then the newest partition
 		return cmp.Or(bit(r.wanted[b.Group.Partition])-bit(r.wanted[a.Group.Partition]),

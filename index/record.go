@@ -70,6 +70,7 @@ type Record struct {
 	resets   int
 	loaded   time.Duration
 	remote   RemoteStatus
+	distrust bool // the copy in the table's storage could not be used; Run's own
 
 	generation            atomic.Int64 // counts what was thrown away: numbers of readings hold within one
 	saved                 atomic.Int64 // counts what was saved
@@ -272,8 +273,9 @@ func (r *Record) Close() error {
 type survey struct {
 	usable   []bool // by number of reading
 	readings []*reading
-	all      []fsview.FileSlice // of the partitions asked for
-	open     map[string][]fsview.FileSlice
+	all      []fsview.FileSlice            // of the partitions asked for
+	open     map[string][]fsview.FileSlice // those that are not covered, by partition
+	opened   []fsview.FileSlice            // all of them
 }
 
 // survey looks at the slices of some partitions, or of all if there are none.
@@ -303,6 +305,7 @@ func (r *Record) survey(ctx context.Context, s *table.Snapshot, partitions []str
 			continue
 		}
 		out.open[sl.Group.Partition] = append(out.open[sl.Group.Partition], sl)
+		out.opened = append(out.opened, sl)
 	}
 	for p := range out.open {
 		if partitions != nil && !r.wanted[p] {
@@ -440,14 +443,8 @@ func (r *Record) resolve(ctx context.Context, s *table.Snapshot, b record.Batch,
 	}
 	r.hits.Add(int64(hits))
 	r.misses.Add(int64(len(values) - hits))
-	if r.o.Scope == ScopeTable && len(missing) > 0 && len(known.open) > 0 {
-		var all []fsview.FileSlice
-		for _, sl := range known.all {
-			if slices.ContainsFunc(known.open[sl.Group.Partition], func(o fsview.FileSlice) bool { return o.Group == sl.Group }) {
-				all = append(all, sl)
-			}
-		}
-		where = append(where, search{missing, all})
+	if r.o.Scope == ScopeTable && len(missing) > 0 && len(known.opened) > 0 {
+		where = append(where, search{missing, known.opened})
 	}
 	if len(where) == 0 {
 		return out, nil
