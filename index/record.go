@@ -496,19 +496,40 @@ func (r *Record) askHudi(ctx context.Context, s *table.Snapshot, b record.Batch,
 	if err != nil || !ok {
 		return where, err
 	}
-	elsewhere := map[int32]bool{}
+	// Of each key it has one place in the whole table, where its scope is that, and Hudi loses a key that a log file brings back
+	// after its deletion: what it does not have may still be in a slice with log files.
+	elsewhere, absent := map[int32]bool{}, map[int32]bool{}
 	for j, l := range found {
 		switch {
-		case l.Partition != "" && r.o.Scope == ScopePartition: // of each key it has one place in the whole table
+		case l.Partition != "" && r.o.Scope == ScopePartition:
 			elsewhere[rows[j]] = true
 		case l.FileID != "":
 			out[rows[j]] = l
+		default:
+			absent[rows[j]] = true
 		}
 	}
 	var rest []search
 	for _, w := range where {
-		if left := slices.DeleteFunc(w.rows, func(i int32) bool { return !elsewhere[i] }); len(left) > 0 {
-			rest = append(rest, search{left, w.slices})
+		var all, some []int32
+		for _, i := range w.rows {
+			if elsewhere[i] {
+				all = append(all, i)
+			} else if absent[i] {
+				some = append(some, i)
+			}
+		}
+		var logged []fsview.FileSlice
+		for _, sl := range w.slices {
+			if len(sl.Logs) > 0 {
+				logged = append(logged, sl)
+			}
+		}
+		if len(all) > 0 {
+			rest = append(rest, search{all, w.slices})
+		}
+		if len(some) > 0 && len(logged) > 0 {
+			rest = append(rest, search{some, logged})
 		}
 	}
 	return rest, nil
