@@ -351,6 +351,58 @@ func TestRecordIndexOfDuplicates(t *testing.T) {
 	}
 }
 
+// A record index of the whole table has one entry a key: whoever takes keys for unique in their partitions must not write.
+func TestUniqueFitsRecordIndex(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		change  func(*table.Config)
+		scope   string // of the index
+		refused bool
+	}{
+		{"whole table", func(*table.Config) {}, "table", true},
+		{"by partition", func(*table.Config) {}, "partition", false},
+		{"without partitions", func(c *table.Config) { c.PartitionBy = nil }, "table", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			disk := mem.New()
+			tb := create(t, disk, orders(9, tt.change), indexing(tt.scope))
+			r := row{id: "a", ts: 1, name: "1"}
+			if tt.name != "without partitions" {
+				r.part = "p"
+			}
+			mustCommit(t, tb, bloom(), r)
+			if err := tb.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for _, unique := range []string{"", "partition"} {
+				again, err := table.Open(t.Context(), disk, tb.Base(), table.Options{Unique: unique})
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = commit(again, bloom(), r)
+				if !tt.refused {
+					if err != nil {
+						t.Errorf("%q: %v", unique, err)
+					}
+				} else if !errors.Is(err, table.ErrInvalid) || !strings.Contains(err.Error(), "scope: table") || again.CheckUnique(unique) == nil {
+					t.Errorf("%q: got %v, want ErrInvalid that says what to do", unique, err)
+				}
+				if err := again.CheckUnique("table"); err != nil {
+					t.Error(err)
+				}
+				if tt.refused && unique == "partition" { // what brings no key is done
+					if _, err := again.DeletePartitions(t.Context(), "p"); err != nil {
+						t.Error(err)
+					}
+				}
+				if err := again.Close(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 // reopen opens a table as a writer would that comes once every lease has run out.
 func reopen(t *testing.T, s storage.Store, base string) *table.Table {
 	t.Helper()

@@ -55,7 +55,7 @@ func (x *Txn) Overwrite(partitions ...string) error {
 // DeletePartitions commits that partitions are empty (DELETE_PARTITION). Their files stay until they are cleaned, so that
 // snapshots of before can still be read. ErrInvalid: one of them holds nothing. The errors of a commit are those of Txn.
 func (t *Table) DeletePartitions(ctx context.Context, partitions ...string) (CommitInfo, error) {
-	x, err := t.Begin(ctx)
+	x, err := t.begin(ctx)
 	if err != nil {
 		return CommitInfo{}, err
 	}

@@ -36,8 +36,33 @@ type Txn struct {
 
 // Begin takes the table's lock, unless this Table holds it already, rolls back what a dead writer left, and starts a
 // transaction. A table service of this Table is waited for. ErrFenced: somebody else owns the table. format.ErrUnsupported: the table promises something that lakectl
-// cannot keep, so it may only be read.
+// cannot keep, so it may only be read. ErrInvalid: Options.Unique does not fit the table, as CheckUnique says.
 func (t *Table) Begin(ctx context.Context) (*Txn, error) {
+	x, err := t.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.CheckUnique(t.opts.Unique); err != nil {
+		x.end()
+		return nil, err
+	}
+	return x, nil
+}
+
+// CheckUnique returns ErrInvalid if the table, as it was last seen, cannot be written with this Options.Unique: a record index of
+// the whole table has one entry a key, so a key that came in a second partition would take the entry of its row in the first.
+func (t *Table) CheckUnique(unique string) error {
+	s := t.current()
+	m := s.trusted()
+	if m == nil || unique == "table" || len(fieldList(s.props[propPartition])) == 0 || m.IndexScope() != metadata.TableScope {
+		return nil
+	}
+	return fmt.Errorf("%w: table %s is partitioned and the record index of its metadata table holds each key once, so keys have to be unique in the table "+
+		"rather than in their partitions: say so (index: {scope: table}), or drop the record index", ErrInvalid, t.base)
+}
+
+// begin is Begin for whatever brings no keys.
+func (t *Table) begin(ctx context.Context) (*Txn, error) {
 	if !t.begun.CompareAndSwap(false, true) {
 		return nil, fmt.Errorf("%w: a transaction of this table is open: end it first", ErrInvalid)
 	}

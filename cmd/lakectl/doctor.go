@@ -370,7 +370,7 @@ func (x *examination) look(ctx context.Context, out *doctorTable, t *table.Table
 	out.Facts.Table, out.Facts.Changes = f, changes
 	if x.file != nil {
 		k := doctor.Check{Name: "table", Status: doctor.OK, Detail: "the configuration and the table agree"}
-		if err := agree(t.Properties(), c); err != nil {
+		if err := agree(t, c); err != nil {
 			k.Status, k.Detail = doctor.Problem, err.Error()
 		}
 		out.add(k)

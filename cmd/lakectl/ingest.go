@@ -239,18 +239,19 @@ func openOrCreate(ctx context.Context, at location, c config.Table, o table.Opti
 		}
 		if errors.Is(err, table.ErrInvalid) { // somebody else was faster, if it opens now
 			if again, err := table.Open(ctx, at.store, at.base, o); err == nil {
-				return again, agree(again.Properties(), c)
+				return again, agree(again, c)
 			}
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	return t, agree(t.Properties(), c)
+	return t, agree(t, c)
 }
 
 // agree says what the configuration wants that the table is not. A table is never changed to fit its configuration.
-func agree(p map[string]string, c config.Table) error {
+func agree(t *table.Table, c config.Table) error {
+	p := t.Properties()
 	var problems []error
 	differ := func(key, have, want string) {
 		if have != want {
@@ -289,6 +290,9 @@ func agree(p map[string]string, c config.Table) error {
 		ordering = ""
 	}
 	differ("ordering", ordering, strings.Join(c.Ordering, ","))
+	if t.CheckUnique(c.Index.Scope) != nil {
+		problems = append(problems, usage("index.scope: the configuration says %q, and the metadata table of the table at %s has a record index of the whole table, which holds each key once: say index: {scope: table}, or drop that index", c.Index.Scope, c.Path))
+	}
 	return errors.Join(problems...)
 }
 

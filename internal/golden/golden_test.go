@@ -198,6 +198,11 @@ func (f *fixture) copyOnWrite() bool {
 // open puts the table into a store of its own.
 func (f *fixture) open(t *testing.T) *table.Table {
 	t.Helper()
+	return f.openWith(t, table.Options{})
+}
+
+func (f *fixture) openWith(t *testing.T, o table.Options) *table.Table {
+	t.Helper()
 	ctx := context.Background()
 	s := mem.New()
 	for key, b := range f.files {
@@ -205,7 +210,7 @@ func (f *fixture) open(t *testing.T) *table.Table {
 			t.Fatal(err)
 		}
 	}
-	tb, err := table.Open(ctx, s, "t", table.Options{})
+	tb, err := table.Open(ctx, s, "t", o)
 	if err != nil {
 		t.Fatalf("open: %v", err)
 	}
@@ -829,7 +834,14 @@ func TestContinueRecordIndex(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			f.files[file] = regexp.MustCompile(`(?m)^hoodie\.table\.metadata\.partitions=.*$`).ReplaceAll(f.files[file], []byte("hoodie.table.metadata.partitions="+strings.Join(kept, ",")))
-			tb := f.open(t)
+			x, err := f.open(t).Begin(ctx)
+			if whole := f.manifest.Properties["hoodie.table.partition.fields"] != ""; whole != errors.Is(err, table.ErrInvalid) {
+				t.Errorf("begin with keys that are unique in their partitions: %v", err)
+			}
+			if err == nil {
+				_ = x.Abort(ctx)
+			}
+			tb := f.openWith(t, table.Options{Unique: "table"})
 			check := func() int64 { // the number of rows
 				t.Helper()
 				s, err := tb.Snapshot(ctx)
