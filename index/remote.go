@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/lakectl/lakectl/format"
 	"github.com/lakectl/lakectl/index/keymap"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table"
@@ -41,10 +42,14 @@ type manifest struct {
 }
 
 type remoteRun struct {
-	Name   string `json:"name"`   // on the local disk
-	Object string `json:"object"` // below RemoteDir
-	Size   int64  `json:"size"`
+	Name string `json:"name"`      // on the local disk
+	ID   uint64 `json:"id,string"` // keymap.RunFile's
+	Size int64  `json:"size"`
 }
+
+// object is the name of a run below RemoteDir. It depends on what is in the run alone: numbers of runs come again, with other contents, when
+// the local disk goes back to what it was before a copy, and maps that began with one copy give them to different runs.
+func (r remoteRun) object() string { return fmt.Sprintf("%016x.run", r.ID) }
 
 // ReadRemote reads what is said of the copy in a table's storage. storage.ErrNotFound: there is none.
 func ReadRemote(ctx context.Context, s storage.Store, base string) (RemoteStatus, error) {
@@ -64,37 +69,7 @@ func readManifest(ctx context.Context, s storage.Store, base string) (m manifest
 	return m, nil
 }
 
-const (
-	manifestName  = "manifest.json"
-	publishedName = "published.json"
-)
-
-// published says which runs of the local map are in the table's storage already. ID begins the names of those that this map
-// puts there: maps that went different ways from one copy do not take each other's names.
-type published struct {
-	ID      string            `json:"id"`
-	Objects map[string]string `json:"objects"` // by local name
-}
-
-func (r *Record) published() published {
-	var p published
-	b, err := os.ReadFile(filepath.Join(r.mapDir(), publishedName))
-	if err != nil || json.Unmarshal(b, &p) != nil || p.ID == "" {
-		p = published{ID: uuid.NewString()[:13]}
-	}
-	if p.Objects == nil {
-		p.Objects = map[string]string{}
-	}
-	return p
-}
-
-func (p published) save(dir string) error {
-	b, err := json.Marshal(p)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, publishedName), b, 0o644)
-}
+const manifestName = "manifest.json"
 
 func (r *Record) remoteTime() time.Time {
 	r.mu.Lock()
@@ -125,21 +100,25 @@ func (r *Record) publish(ctx context.Context, t *table.Table) error {
 		return err
 	}
 	store, prefix := snap.Store(), path.Join(t.Base(), RemoteDir)
-	p := r.published()
+	there := map[string]int64{}
+	for info, err := range store.List(ctx, prefix+"/", "") {
+		if err != nil {
+			return err
+		}
+		there[strings.TrimPrefix(info.Key, prefix+"/")] = info.Size
+	}
 	m := manifest{Format: noteFormat, Scope: r.o.Scope, State: "state-" + uuid.NewString() + ".json.zst",
 		RemoteStatus: RemoteStatus{Instant: string(tl.Completed().Newest()), Time: r.o.Now().UTC(), Keys: st.Entries, Runs: len(runs)}}
-	objects := map[string]string{}
-	keep := map[string]bool{manifestName: true, m.State: true}
+	keep := map[string]bool{manifestName: true}
 	for _, f := range runs {
-		o := p.Objects[f.Name]
-		if o == "" {
-			o = p.ID + "-" + f.Name
-			if err := upload(ctx, store, path.Join(prefix, o), f.Path); err != nil {
+		c := remoteRun{f.Name, f.ID, f.Size}
+		if size, ok := there[c.object()]; !ok || size != c.Size || r.distrust {
+			if err := upload(ctx, store, path.Join(prefix, c.object()), f.Path); err != nil {
 				return fmt.Errorf("copy the index to the table's storage: %w", err)
 			}
 		}
-		objects[f.Name], keep[o] = o, true
-		m.Files = append(m.Files, remoteRun{f.Name, o, f.Size})
+		keep[c.object()] = true
+		m.Files = append(m.Files, c)
 		m.Bytes += f.Size
 	}
 	enc, err := zstd.NewWriter(nil)
@@ -156,20 +135,14 @@ func (r *Record) publish(ctx context.Context, t *table.Table) error {
 	if _, err := store.Put(ctx, path.Join(prefix, manifestName), b, storage.Cond{}); err != nil {
 		return fmt.Errorf("copy the index to the table's storage: %w", err)
 	}
-	p.Objects = objects
-	if err := p.save(r.mapDir()); err != nil {
-		return err
-	}
+	r.distrust = false
 	r.mu.Lock()
 	r.remote = m.RemoteStatus
 	r.mu.Unlock()
 	var old []string
-	for info, err := range store.List(ctx, prefix+"/", "") {
-		if err != nil {
-			return err
-		}
-		if !keep[strings.TrimPrefix(info.Key, prefix+"/")] {
-			old = append(old, info.Key)
+	for name := range there {
+		if !keep[name] {
+			old = append(old, path.Join(prefix, name))
 		}
 	}
 	if len(old) == 0 {
@@ -198,7 +171,8 @@ func upload(ctx context.Context, s storage.Store, key, file string) error {
 }
 
 // restore starts an empty index from the copy in the table's storage, if there is one that fits.
-func (r *Record) restore(ctx context.Context, t *table.Table) error {
+func (r *Record) restore(ctx context.Context, t *table.Table) (err error) {
+	defer func() { r.distrust = err != nil }()
 	snap, err := t.Snapshot(ctx)
 	if err != nil {
 		return err
@@ -216,6 +190,9 @@ func (r *Record) restore(ctx context.Context, t *table.Table) error {
 	r.mu.Unlock()
 	if !empty || m.Format != noteFormat || m.Scope != r.o.Scope {
 		return nil
+	}
+	if m.Runs != len(m.Files) {
+		return fmt.Errorf("%s: %w: %d files of %d", manifestName, format.ErrCorrupt, len(m.Files), m.Runs)
 	}
 	incoming := filepath.Join(r.dir, "incoming")
 	if err := os.RemoveAll(incoming); err != nil {
@@ -239,17 +216,15 @@ func (r *Record) restore(ctx context.Context, t *table.Table) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", m.State, err)
 	}
-	p := published{ID: uuid.NewString()[:13], Objects: map[string]string{}}
 	var runs []keymap.RunFile
 	for _, f := range m.Files {
 		if filepath.Base(f.Name) != f.Name {
 			return fmt.Errorf("run %q has a name that leads elsewhere", f.Name)
 		}
-		if err := download(ctx, snap.Store(), path.Join(prefix, f.Object), filepath.Join(incoming, f.Name), f.Size); err != nil {
+		if err := download(ctx, snap.Store(), path.Join(prefix, f.object()), filepath.Join(incoming, f.Name), f.Size); err != nil {
 			return err
 		}
-		runs = append(runs, keymap.RunFile{Name: f.Name, Path: filepath.Join(incoming, f.Name), Size: f.Size})
-		p.Objects[f.Name] = f.Object
+		runs = append(runs, keymap.RunFile{Name: f.Name, Path: filepath.Join(incoming, f.Name), Size: f.Size, ID: f.ID})
 	}
 	r.changing.Lock()
 	defer r.changing.Unlock()
@@ -257,10 +232,7 @@ func (r *Record) restore(ctx context.Context, t *table.Table) error {
 		if err := os.Rename(incoming, dir); err != nil {
 			return err
 		}
-		if err := keymap.Import(dir, runs, state); err != nil {
-			return err
-		}
-		return p.save(dir)
+		return keymap.Import(dir, runs, state)
 	})
 	if err != nil {
 		return errors.Join(err, r.renew(nil))

@@ -121,7 +121,8 @@ func (o Options) withDefaults() Options {
 type RunFile struct {
 	Name string // within the map's folder
 	Path string
-	Size int64 // bytes
+	Size int64  // bytes
+	ID   uint64 // XXH3 of the footer, which tells it from all runs of other contents or another place in time
 }
 
 // Stats are figures of a map.

@@ -601,7 +601,7 @@ func (m *Map) Freeze() (runs []RunFile, release func()) {
 		return nil, func() {}
 	}
 	for _, r := range v.runs {
-		runs = append(runs, RunFile{Name: runName(r.num), Path: r.path, Size: int64(r.size())})
+		runs = append(runs, RunFile{Name: runName(r.num), Path: r.path, Size: int64(r.size()), ID: r.id()})
 	}
 	return runs, sync.OnceFunc(v.release)
 }
@@ -628,6 +628,9 @@ func Import(dir string, files []RunFile, full []byte) error {
 		runs = append(runs, r)
 		if int64(r.size()) != f.Size {
 			return damaged(r.path, fmt.Sprintf("%d bytes, expected %d", r.size(), f.Size))
+		}
+		if r.id() != f.ID {
+			return damaged(r.path, "not the run that was copied")
 		}
 		if err := r.verify(context.Background(), 0); err != nil {
 			return err

@@ -90,6 +90,9 @@ func (r runInfo) footer() []byte {
 	return binary.LittleEndian.AppendUint64(b, xxh3.Hash(b))
 }
 
+// id tells a run from all others.
+func (r runInfo) id() uint64 { return binary.LittleEndian.Uint64(r.footer()[footerSize-8:]) }
+
 func parseFooter(b []byte) (r runInfo, err error) {
 	u := func(at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
 	switch {
