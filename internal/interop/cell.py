@@ -34,8 +34,9 @@ class Lakectl:
         self.binary, self.path, self.name = binary, path, name
         self.config = f"{tmp}/{name}.yaml"
         self.log = f"{tmp}/{name}.log"
+        self.state = f"{tmp}/{name}.state"
         c = {
-            "state_dir": f"{tmp}/{name}.state", "memory": "1GiB",
+            "state_dir": self.state, "memory": "1GiB",
             "storage": {"s3": {"endpoint": s3.endpoint, "region": "us-east-1", "path_style": True}},
             "sources": {"shop": {"type": "kafka", "brokers": [kafka.brokers], "group": f"lakectl-{name}", "start": "earliest"}},
             "tables": [{

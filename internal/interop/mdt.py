@@ -118,7 +118,7 @@ class Metadata(mor.Services):
     """A table with a metadata table, maintained by lakectl, Spark and lakectl again."""
 
     def __init__(self, suite, kind):
-        index = {"type": "bloom"}
+        index = {"type": "record" if kind == "cow" else "bloom"}
         mor.Life.__init__(self, suite, 9, "local", 500, index, prefix=f"mdt_{kind}", services={"metadata_table": True}, type=kind)
         self.read_opt = {"hoodie.metadata.enable": "true", "hoodie.enable.data.skipping": "true"}
 

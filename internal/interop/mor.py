@@ -376,10 +376,10 @@ class First(shop.Shop):
             self.emit(r["id"], "u", None, self.image(r))
 
 
-def first(suite, version, kind):
+def first(suite, version, kind, by):
     """merge: first keeps the record that came first, in one commit and across commits."""
     s = First(f"first{version}{kind}", "first")
-    c = Cell(suite, version, "local", 0, {"type": "bloom"}, "text", type=kind, merge="first", shop=s, prefix=f"first_{kind}", ordering=[])
+    c = Cell(suite, version, "local", 0, {"type": by}, "text", type=kind, merge="first", shop=s, prefix=f"first_{kind}", ordering=[])
 
     def bring():
         s.create(400)
@@ -403,5 +403,5 @@ def wides(suite):
 
 
 def firsts(suite):
-    for version, kind in ((9, "cow"), (6, "mor")):
-        first(suite, version, kind)
+    for version, kind, by in ((9, "cow", "simple"), (6, "mor", "record")):
+        first(suite, version, kind, by)

@@ -44,8 +44,10 @@ class Shop:
         return COLUMNS + (ADDED if self.added else [])
 
     def expected(self):
-        """The rows as an Arrow table."""
-        rows = list(self.rows.values())
+        return self.table(self.rows.values())
+
+    def table(self, rows):
+        rows = list(rows)
         return pa.table({n: pa.array([r.get(n) for r in rows], t) for n, t, _ in self.columns()})
 
     def declared(self):
@@ -193,8 +195,7 @@ class Shop:
             id = self.pick()
             if id not in up:
                 gone.append(self.rows.pop(id))
-        t = lambda rows: pa.table({n: pa.array([r.get(n) for r in rows], t) for n, t, _ in self.columns()})
-        return t(list(up.values())), t(gone)
+        return self.table(up.values()), self.table(gone)
 
     def drain(self):
         out, self.out = self.out, []

@@ -1,37 +1,85 @@
 """The interop suite; see run.sh. One line per check on stdout, a summary at the end; exit 1 when a check failed."""
 import argparse, glob, json, os, random, shutil, signal, subprocess, sys, tarfile, tempfile, threading, time
 import pyarrow as pa
-import mdt, mor, readers, services, shop
+import index, mdt, mor, readers, services, shop
 from cell import OWNED, Cell, Lakectl, Report, committed_files, stray_files, timeline
 
 ROOT = os.path.dirname(os.path.dirname(services.HERE))
 START = time.time()
-MOR = ((9, "local", {"type": "bloom"}), (9, "s3", {"type": "bucket", "buckets": 2}), (6, "local", {"type": "bloom"}), (6, "s3", {"type": "bucket", "buckets": 2}))
-PARTS = ["conformance", "golden", "9:s3", "6:local", "9:local", "6:s3", *(f"mor:{v}:{s}" for v, s, _ in MOR), "services:9:s3", "services:6:local", "mdt", "wide", "first", "kills", "kills:mor"]
+MOR = ((9, "local", {"type": "record"}), (9, "s3", {"type": "bucket", "buckets": 2}), (6, "local", {"type": "bloom"}), (6, "s3", {"type": "bucket", "buckets": 2}))
+PARTS = ["conformance", "golden", "9:s3", "6:local", "9:local", "6:s3", *(f"mor:{v}:{s}" for v, s, _ in MOR), "services:9:s3", "services:6:local", "mdt", "index", "wide", "first", "kills", "kills:mor"]
+
+
+class Moment:
+    """When to kill: at random, as the local index is loaded, or while a copy of it goes to the table's storage."""
+
+    def __init__(self, l, disk, rng):
+        self.l, self.rng, self.remote = l, rng, f"{disk}/.hoodie/.lakectl/index"
+
+    def before(self, n):
+        """Called before a daemon starts."""
+        self.kind = ("random", "loading", "copying", "random", "loading from files")[n % 5]
+        if self.kind.startswith("loading"):
+            shutil.rmtree(self.l.state, ignore_errors=True)
+        if self.kind == "loading from files":
+            shutil.rmtree(self.remote, ignore_errors=True)
+        self.left = self.unnamed()
+
+    def wait(self, d):
+        end = time.time() + (3 if self.kind == "copying" else 10)
+        if self.kind == "random":
+            end = time.time() + 0.3 + self.rng.uniform(0, 2.5)
+        while d.poll() is None and time.time() < end:
+            if self.kind.startswith("loading") and glob.glob(f"{self.l.state}/*/index.json"):
+                time.sleep(self.rng.uniform(0, 0.2))
+                return
+            if self.kind == "copying" and self.half():
+                return
+            time.sleep(0.003)
+
+    def unnamed(self):
+        """Objects of the copy that are newer than its manifest, which comes last."""
+        try:
+            at = {f.name: f.stat().st_mtime_ns for f in os.scandir(self.remote)}
+        except OSError:  # it is being made or cleaned
+            return set()
+        return {f for f, t in at.items() if t > at.get("manifest.json", 0)}
+
+    def half(self):
+        """A copy was begun and is not finished."""
+        return bool(self.unnamed() - self.left)
 
 
 def kills(suite, n, seed, kind="cow"):
-    """kill -9 at n random moments of an ingest into S3, while events arrive; then exactly the rows that were produced. A merge-on-read
-    table is compacted and cleaned all the while."""
+    """kill -9 at n moments of an ingest into S3, while events arrive, and the local index is lost, loaded and copied; then exactly the rows
+    that were produced. Rows of the copy-on-write table move between partitions, and its metadata table has a record index; the
+    merge-on-read table is compacted and cleaned all the while."""
     g = random.Random(seed)
     print(f"     kill test: {kind}, {n} kills, seed {seed}", flush=True)
     name = f"orders_{kind}_killed"
     suite.s3.bucket("lake")
-    sh = shop.Shop(seed, name)
+    sh = (index.Moving if kind == "cow" else shop.Shop)(seed, name)
     topic = f"shop.public.{name}"
     suite.kafka.create_topic(topic, shop.PARTITIONS)
     disk = f"{suite.s3.root}/lake/{name}"
-    l = Lakectl(suite.binary, suite.tmp, name, suite.kafka, suite.s3, f"s3://lake/{name}", 9, {"type": "bloom"}, sh.declared(), topic,
+    l = Lakectl(suite.binary, suite.tmp, name, suite.kafka, suite.s3, f"s3://lake/{name}", 9,
+                {"type": "record", "scope": "table" if kind == "cow" else "partition", "snapshot": "1s"}, sh.declared(), topic,
                 lease="5s", commit={"interval": "300ms", "max_records": 5000}, type=kind,
-                services={"compaction": {"mode": "inline", "max_delta_commits": 2}, "clean": {"mode": "inline", "keep_commits": 4}} if kind == "mor" else {})
-    seen = {"before any commit": 0, "during a commit": 0, "during a compaction": 0, "between commits": 0, "exit 5 met": 0}
+                services={"compaction": {"mode": "inline", "max_delta_commits": 2}, "clean": {"mode": "inline", "keep_commits": 4}} if kind == "mor"
+                else {"metadata_table": True, "record_index": True})
+    seen = {"before any commit": 0, "during a commit": 0, "during a compaction": 0, "between commits": 0, "as the index was loaded": 0, "during a copy of it": 0, "exit 5 met": 0}
     stop = threading.Event()
 
     def produce():
         while not stop.is_set():
             sh.create(60)
             sh.update(60)
-            sh.delete(10)
+            if kind == "cow":
+                sh.move(20)
+                sh.late(5)
+                sh.gone(10, 4)
+            else:
+                sh.delete(10)
             suite.kafka.produce(topic, sh.drain())
             stop.wait(0.05)
 
@@ -40,15 +88,12 @@ def kills(suite, n, seed, kind="cow"):
     t = threading.Thread(target=produce)
     t.start()
     try:
-        done = 0
+        done, at = 0, Moment(l, disk, g)
         while done < n:
+            at.before(done)
             d = l.daemon()
             # a writer that meets the dead one's lease ends with 5; only moments of a running ingest count
-            alive = time.time() + 0.3
-            while time.time() < alive and d.poll() is None:
-                time.sleep(0.01)
-            if d.poll() is None:
-                time.sleep(g.uniform(0, 2.5))
+            at.wait(d)
             if d.poll() is not None:
                 if d.returncode != OWNED:
                     return f"ingest ended by itself with {d.returncode}: " + open(l.log, errors="replace").read()[-1500:]
@@ -58,6 +103,8 @@ def kills(suite, n, seed, kind="cow"):
             d.kill()
             d.wait()
             done += 1
+            seen["as the index was loaded"] += at.kind.startswith("loading")
+            seen["during a copy of it"] += at.half()
             if not os.path.isdir(f"{disk}/.hoodie"):
                 seen["before any commit"] += 1
             else:
@@ -77,10 +124,15 @@ def kills(suite, n, seed, kind="cow"):
         out = l.run("read", *l.where(True), "--format", "jsonl", "--sort").stdout.decode()
         return readers.compare_lines(out.splitlines(), shop.canonical(want), lambda r: (str(r["id"]), r["region"]))
     c("lakectl read", own)
+    def verify():
+        if kind == "cow" and not index.has(disk):
+            return "the table has no record index"
+        l.run("verify", *l.where(True), "--keys")
+    c("lakectl verify, every key once", verify)
     c("hudi-rs", lambda: readers.compare(readers.hudi_rs(f"s3://lake/{name}", suite.s3), want))
     for w in suite.sparks:
         if w.version.startswith("1."):
-            c(f"Spark, Hudi {w.version}", lambda: readers.compare(readers.spark(w, f"s3://lake/{name}", suite.tmp), want))
+            c(f"Spark, Hudi {w.version}", lambda: index.counted(index.live(w, f"s3://lake/{name}", suite.tmp), want))
     c("no stray file", lambda: stray_files(disk))
     return None
 
@@ -202,18 +254,20 @@ def main():
         if "golden" in only:
             golden(s)
         small = max(a.rows // 10, 1)
-        for version, store, rows, index, decimals in ((9, "s3", a.rows, {"type": "bloom"}, "text"), (6, "local", a.rows, {"type": "bloom"}, "base64"),
-                                                      (9, "local", small, {"type": "bucket", "buckets": 4}, "base64"), (6, "s3", small, {"type": "bucket", "buckets": 4}, "text")):
+        for version, store, rows, by, decimals in ((9, "s3", a.rows, {"type": "record"}, "text"), (6, "local", a.rows, {"type": "bloom"}, "base64"),
+                                                   (9, "local", small, {"type": "bucket", "buckets": 4}, "base64"), (6, "s3", small, {"type": "bucket", "buckets": 4}, "text")):
             if f"{version}:{store}" in only:
-                Cell(s, version, store, rows, index, decimals).life(full=rows == a.rows)
-        for version, store, index in MOR:
+                Cell(s, version, store, rows, by, decimals).life(full=rows == a.rows)
+        for version, store, by in MOR:
             if f"mor:{version}:{store}" in only:
-                mor.Life(s, version, store, max(a.rows // 100, 400), index).life()
-        for version, store, index in ((9, "s3", {"type": "bucket", "buckets": 2}), (6, "local", {"type": "bloom"})):
+                mor.Life(s, version, store, max(a.rows // 100, 400), by).life()
+        for version, store, by in ((9, "s3", {"type": "bucket", "buckets": 2}), (6, "local", {"type": "record"})):
             if f"services:{version}:{store}" in only:
-                mor.Services(s, version, store, index).life()
+                mor.Services(s, version, store, by).life()
         if "mdt" in only:
             mdt.all_kinds(s)
+        if "index" in only:
+            index.lives(s)
         if "wide" in only:
             mor.wides(s)
         if "first" in only:

@@ -1,6 +1,7 @@
 """Real Apache Hudi on Spark, one JVM for a whole suite: worker.py HUDI_VERSION. A JSON request per line on stdin, an answer per line on
 stdout: {"cmd": "read", "path", "out"}: the snapshot, without meta columns, as Parquet under out;
-{"cmd": "count", "path", "where": SQL, "opt"}: how many rows; {"cmd": "write", "path", "rows", "op": "upsert"|"delete"|..., "opt": {...}}: the Parquet file rows into the table;
+{"cmd": "count", "path", "where": SQL, "opt"}: how many rows; {"cmd": "keys", "path", "out", "opt"}: the snapshot with meta columns, as Parquet
+under out, and how many rows and keys there are; {"cmd": "write", "path", "rows", "op": "upsert"|"delete"|..., "opt": {...}}: the Parquet file rows into the table;
 {"cmd": "sql", "sql", "table": PATH or absent}: rows as text; {t} in the text is a table registered at PATH; {"cmd": "quit"}."""
 import json, os, sys, time
 
@@ -39,6 +40,8 @@ conf = {
     # the gateway answers deletes of directory markers that are not there with errors, which s3a repeats for minutes
     "spark.hadoop.fs.s3a.directory.marker.retention": "keep",
     "spark.hadoop.fs.s3a.multiobjectdelete.enable": "false",
+    # Hudi leaves streams of metadata tables open until they are collected
+    "spark.hadoop.fs.s3a.connection.maximum": "1000",
     "spark.hadoop.fs.s3a.attempts.maximum": "3",
     "spark.hadoop.fs.s3a.retry.limit": "3",
 }
@@ -66,6 +69,11 @@ def answer(r):
         return {"schema": df.schema.simpleString()}
     if r["cmd"] == "count":
         return {"count": spark.read.format("hudi").options(**r["opt"]).load(r["path"]).where(r["where"]).count()}
+    if r["cmd"] == "keys":
+        df = spark.read.format("hudi").options(**r["opt"]).load(r["path"])
+        df.write.mode("overwrite").parquet(r["out"])
+        n, keys = df.selectExpr("count(*)", "count(distinct _hoodie_record_key)").first()
+        return {"rows": n, "keys": keys}
     if r["cmd"] == "write":
         df = spark.read.parquet(r["rows"])
         df.write.format("hudi").options(**r["opt"]).option("hoodie.datasource.write.operation", r["op"]).mode("append").save(r["path"])
