@@ -17,6 +17,19 @@ type Difference struct {
 	Duplicated bool           // the index has it, live, in another file group that it knows: the table may have the key twice
 }
 
+// Covered counts the file slices of a snapshot, and those of them whose keys are in the index.
+func (r *Record) Covered(ctx context.Context, s *table.Snapshot) (covered, of int, err error) {
+	known, err := r.survey(ctx, s, nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	covered = len(known.all)
+	for _, open := range known.open {
+		covered -= len(open)
+	}
+	return covered, len(known.all), nil
+}
+
 // Check compares the index with the files: every live key of every slice that it covers. It returns how many keys were
 // compared and the first differences, max at most. It reads all key columns and changes nothing.
 func (r *Record) Check(ctx context.Context, s *table.Snapshot, most int) (checked int64, diffs []Difference, err error) {

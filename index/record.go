@@ -156,6 +156,9 @@ func OpenRecord(dir string, o RecordOptions) (*Record, error) {
 			return nil, fmt.Errorf("local index %s: %w", dir, err)
 		}
 		o.Log.Warn("local index is made anew", "dir", dir, "error", err)
+		if errors.Is(err, keymap.ErrDamaged) {
+			r.resets++
+		}
 		if err := r.renew(nil); err != nil {
 			_ = r.lock.Close()
 			return nil, fmt.Errorf("local index %s: %w", dir, err)

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"math/big"
 	"path"
@@ -77,7 +76,7 @@ func (c *checker) recordIndex(ctx context.Context, m *metadata.Table) (err error
 			Message: d.String() + "; lakectl verify --rebuild-metadata makes the index anew"})
 	})
 	c.o.Progress("record index", 1, 1)
-	if told && (errors.Is(err, storage.ErrNotFound) || errors.Is(err, format.ErrCorrupt) || errors.Is(err, io.ErrUnexpectedEOF)) {
+	if told && lacks(err) {
 		return nil // of the files, above
 	}
 	return err

@@ -29,10 +29,24 @@ import (
 
 // Options says how closely to look. Zero values mean the default.
 type Options struct {
-	Keys     bool  // look at all record keys: none twice in a partition, each in its bloom filter and in the record index; else at some of each file
-	Memory   int64 // bytes that record keys may take; 0 = 256 MiB
-	Max      int   // differences that are described, the others are counted; 0 = 100
+	Keys     bool   // look at all record keys: none twice, each in its bloom filter and in the record index; else at some of each file
+	Unique   string // within what a record key may stand once: its partition (default), or the table, as it always must under a record index of the whole table
+	Memory   int64  // bytes that record keys may take; 0 = 256 MiB
+	Max      int    // differences that are described, the others are counted; 0 = 100
 	Progress func(step string, done, of int)
+	// Local holds an index that is kept outside the table against a snapshot, and calls differs with what of it is wrong. A nil
+	// LocalIndex: there is none. A nil Local: none is looked for.
+	Local func(ctx context.Context, s *table.Snapshot, differs func(Difference)) (*LocalIndex, error)
+}
+
+// LocalIndex is what was looked at of an index outside the table.
+type LocalIndex struct {
+	Path    string   `json:"path"`
+	Checked bool     `json:"checked"`
+	Keys    int64    `json:"keys"`               // that were compared
+	Slices  int      `json:"slices"`             // file slices of the table
+	Open    int      `json:"slices_not_covered"` // of them, those whose keys are not in the index yet, which nothing relies on
+	Notes   []string `json:"notes,omitempty"`    // what is no difference, as why it was not checked
 }
 
 // Kind says what differs.
@@ -47,13 +61,14 @@ const (
 	PartitionFile   Kind = "partition file"   // .hoodie_partition_metadata is missing; Spark reads nothing there
 	DamagedFile     Kind = "damaged file"     // cannot be read
 	RowCount        Kind = "row count"        // other than recorded
-	DuplicateKey    Kind = "duplicate key"    // stands twice in a partition
+	DuplicateKey    Kind = "duplicate key"    // stands twice in a partition, or in the table where keys are unique in that
 	BloomFilter     Kind = "bloom filter"     // does not know a key of its file
 	KeyRange        Kind = "key range"        // in the footer, leaves out a key
 	MetadataTable   Kind = "metadata table"   // is damaged or lags behind
 	MetadataFiles   Kind = "metadata files"   // the metadata table lists other files than storage
 	ColumnStatistic Kind = "column statistic" // in the metadata table, other than in the footer
 	RecordIndex     Kind = "record index"     // of the metadata table, says of a key what the files do not
+	LocalRecords    Kind = "local index"      // outside the table, says of a key what the files do not
 )
 
 // Difference is one thing that is not as it should be. Fields that do not belong to its kind are empty.
@@ -81,7 +96,9 @@ type Report struct {
 	Keys        int64        `json:"keys"`              // that were looked up
 	Statistics  int          `json:"column_statistics"` // of the metadata table that were compared
 	IndexKeys   int64        `json:"record_index_keys"` // in the record index of the metadata table, all of which were compared
+	Unique      string       `json:"unique,omitempty"`  // within what no key may stand twice, partition or table; empty: that was not looked at
 	Metadata    string       `json:"metadata_table"`    // none, used or not trusted
+	Local       *LocalIndex  `json:"local_index,omitempty"`
 	Differences []Difference `json:"differences"`
 	More        int          `json:"more_differences,omitempty"` // that are not described
 	Damage      bool         `json:"damaged"`
@@ -107,6 +124,8 @@ type checker struct {
 	archived map[timeline.Time]bool
 	cleaned  timeline.Time // newest archived instant that deleted files, which nothing tells any more
 	newest   map[fsview.GroupID]string
+	unread   map[string]bool // partitions whose keys cannot be read, which was told
+	told     bool            // steps before the one that runs found differences, maybe in files that it cannot read
 
 	mu sync.Mutex // guards r
 	r  *Report
@@ -135,8 +154,9 @@ func Run(ctx context.Context, store storage.Store, t *table.Table, o Options) (*
 	}
 	c := &checker{o: o, store: store, t: t, snap: snap, stored: map[string]int64{}, partMeta: map[string]bool{}, recorded: map[string]written{},
 		rowsOf: map[string]int64{}, gone: map[string]bool{}, left: map[string]bool{}, replaced: map[fsview.GroupID]bool{},
-		archived: map[timeline.Time]bool{}, newest: map[fsview.GroupID]string{}, r: &Report{Metadata: "none", Differences: []Difference{}}}
-	for _, step := range []func(context.Context) error{c.list, c.commits, c.files, c.baseFiles, c.logFiles, c.metadata, c.unique} {
+		archived: map[timeline.Time]bool{}, newest: map[fsview.GroupID]string{}, unread: map[string]bool{}, r: &Report{Metadata: "none", Differences: []Difference{}}}
+	for _, step := range []func(context.Context) error{c.list, c.commits, c.files, c.baseFiles, c.logFiles, c.metadata, c.unique, c.local} {
+		c.told = len(c.r.Differences) > 0
 		if err := step(ctx); err != nil {
 			return nil, err
 		}

@@ -263,3 +263,72 @@ func TestManyKeys(t *testing.T) {
 		}
 	}
 }
+
+// TestKeysOfTheTable finds a key that stands in two partitions where that is wrong, in as many passes as it takes.
+func TestKeysOfTheTable(t *testing.T) {
+	s := mem.New()
+	tb := tabletest.Create(t, s, "cow", 9, table.Options{Parallelism: 1, Metadata: "always"})
+	var rows []tabletest.Row
+	for i := range 300 {
+		rows = append(rows, tabletest.Row{ID: tabletest.Name(i), Part: "p" + string(rune('0'+i%3)), TS: 1})
+	}
+	tabletest.MustCommit(t, tb, rows...)
+	for _, memory := range []int64{1 << 20, 1000} {
+		if r := run(t, s, verify.Options{Keys: true, Unique: "table", Memory: memory}); !r.Equal() || r.Keys != 600 || r.Unique != "table" {
+			t.Errorf("%d bytes: %+v", memory, r)
+		}
+	}
+	moved, back := rows[7], rows[152]
+	moved.Part, back.Part = "p0", "p0"
+	tabletest.MustCommit(t, tb, moved, back)
+	if r := run(t, s, verify.Options{Keys: true}); !r.Equal() || r.Unique != "partition" {
+		t.Errorf("by partition: %+v", r)
+	}
+	for _, memory := range []int64{1 << 20, 1000} {
+		r := run(t, s, verify.Options{Keys: true, Unique: "table", Memory: memory})
+		if len(r.Differences) != 2 || r.Keys != 402+302 {
+			t.Fatalf("%d bytes: %+v", memory, r)
+		}
+		for i, want := range []tabletest.Row{rows[7], rows[152]} {
+			d := r.Differences[i]
+			if says := `key "` + want.ID + `" stands 2 times in the table, in p0/`; d.Kind != verify.DuplicateKey || d.Key != want.ID || d.Found != "2" ||
+				!strings.HasPrefix(d.Message, says) || !strings.Contains(d.Message, ", "+want.Part+"/") {
+				t.Errorf("%d bytes: %+v, want %s", memory, d, says)
+			}
+		}
+	}
+	// A partition that cannot be read is told of once, and keeps the others from nothing.
+	key := find(t, s, "/p2/", ".parquet")
+	b := read(t, s, key)
+	b[len(b)-1]++
+	put(t, s, key, b)
+	damaged, twice := 0, 0
+	for _, d := range run(t, s, verify.Options{Keys: true, Unique: "table", Memory: 1000}).Differences {
+		switch {
+		case d.Kind == verify.DamagedFile:
+			damaged++
+		case d.Kind == verify.DuplicateKey && d.Key == rows[7].ID:
+			twice++
+		}
+	}
+	if damaged != 1 || twice != 1 {
+		t.Errorf("%d files are told to be damaged, %d keys to be there twice", damaged, twice)
+	}
+}
+
+// TestKeysUnderRecordIndex: a record index of the whole table says that no key is in two partitions, whatever the caller says.
+func TestKeysUnderRecordIndex(t *testing.T) {
+	s := mem.New()
+	tb := tabletest.Create(t, s, "cow", 9, table.Options{Parallelism: 1, Metadata: "always", RecordIndex: true, Unique: "table"})
+	tabletest.MustCommit(t, tb, tabletest.Row{ID: "k001", Part: "p1", TS: 1}, tabletest.Row{ID: "k002", Part: "p2", TS: 1})
+	if r := run(t, s, verify.Options{Keys: true}); !r.Equal() || r.Unique != "table" {
+		t.Errorf("in order: %+v", r)
+	}
+	if _, err := tabletest.CommitWith(tb, blind{}, tabletest.Row{ID: "k001", Part: "p2", TS: 2}); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t, s, verify.Options{Keys: true})
+	if len(r.Differences) != 1 || r.Differences[0].Kind != verify.DuplicateKey || r.Differences[0].Key != "k001" {
+		t.Errorf("k001 is in two partitions: %+v", r)
+	}
+}

@@ -35,6 +35,8 @@ type target struct {
 	location
 	name string // in the configuration file
 	conf config.Services
+	of   *config.File // nil: the table was named by its path
+	as   config.Table // what the file says of it
 	t    *table.Table
 }
 
@@ -60,7 +62,7 @@ func (s *targets) each(ctx context.Context, a *app, do func(ctx context.Context,
 	}
 	var failed []error
 	for _, c := range f.Tables {
-		err := s.with(ctx, c.Path, s3, target{name: c.Name, conf: c.Services}, tableOptions(c, a.log), do)
+		err := s.with(ctx, c.Path, s3, target{name: c.Name, conf: c.Services, of: f, as: c}, tableOptions(c, a.log), do)
 		if ctx.Err() != nil {
 			return errors.Join(append(failed, err)...)
 		}
