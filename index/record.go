@@ -410,12 +410,14 @@ func (r *Record) seed(partition string) uint64 {
 	return keymap.Seed(partition)
 }
 
-// resolve turns answers of the map into locations, and looks into the open slices for the other keys.
+// resolve turns answers of the map into locations, and looks into the open slices for the other keys. Where a key was deleted,
+// the log file that does it still has its say about older changes, until a compaction is done with it: then a row that comes
+// back must not follow there, where nobody who looks into base files finds it. The files tell.
 func (r *Record) resolve(ctx context.Context, s *table.Snapshot, b record.Batch, groups []group, known survey, values []keymap.Value) (out []table.Location, err error) {
 	out = make([]table.Location, len(values))
-	logs := s.Properties()["hoodie.table.type"] == "MERGE_ON_READ"
 	var where []search
 	var missing []int32
+	deleted := map[fsview.GroupID][]int32{}
 	hits := 0
 	for _, g := range groups {
 		from := len(missing)
@@ -425,20 +427,17 @@ func (r *Record) resolve(ctx context.Context, s *table.Snapshot, b record.Batch,
 				missing = append(missing, i)
 				continue
 			}
-			live := v.Kind() == keymap.Live
-			if live || logs {
-				// A log file that deletes a row still has its say about older changes of the key.
-				at := known.readings[v.Group()].Group
-				out[i] = table.Location{FileID: at.FileID, Position: -1, Live: live}
-				if at.Partition != g.partition {
-					out[i].Partition = at.Partition
-				}
-			}
-			if live {
-				hits++
-			} else {
+			at := known.readings[v.Group()].Group
+			if v.Kind() != keymap.Live {
+				deleted[at] = append(deleted[at], i)
 				missing = append(missing, i)
+				continue
 			}
+			out[i] = table.Location{FileID: at.FileID, Position: -1, Live: true}
+			if at.Partition != g.partition {
+				out[i].Partition = at.Partition
+			}
+			hits++
 		}
 		if rows := missing[from:]; r.o.Scope == ScopePartition && len(rows) > 0 && len(known.open[g.partition]) > 0 {
 			where = append(where, search{slices.Clone(rows), known.open[g.partition]})
@@ -448,6 +447,13 @@ func (r *Record) resolve(ctx context.Context, s *table.Snapshot, b record.Batch,
 	r.misses.Add(int64(len(values) - hits))
 	if r.o.Scope == ScopeTable && len(missing) > 0 && len(known.opened) > 0 {
 		where = append(where, search{missing, known.opened})
+	}
+	if len(deleted) > 0 {
+		for _, sl := range known.all {
+			if rows := deleted[sl.Group]; len(rows) > 0 && len(sl.Logs) > 0 {
+				where = append(where, search{rows, []fsview.FileSlice{sl}})
+			}
+		}
 	}
 	if len(where) == 0 {
 		return out, nil
