@@ -31,6 +31,7 @@ import (
 var (
 	kills    = flag.Int("kills", 0, "how often TestKillIndex kills lakectl (default 50, 5 with -short)")
 	killSeed = flag.Uint64("kill-seed", 0, "seed of TestKillIndex (default: another one each time)")
+	killDir  = flag.String("kill-dir", "", "where TestKillIndex works and leaves its tables (default: a temporary folder)")
 )
 
 const (
@@ -151,6 +152,10 @@ func newKilling(t *testing.T) *killing {
 	}
 	t.Logf("seed %d", seed)
 	k := &killing{t: t, r: rand.New(rand.NewPCG(seed, 0)), dir: t.TempDir(), seen: map[string]int{}}
+	if *killDir != "" {
+		k.dir = *killDir
+		k.must(os.MkdirAll(k.dir, 0o755))
+	}
 	k.binary = filepath.Join(k.dir, "lakectl")
 	build := exec.Command("go", "build", "-o", k.binary, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -326,8 +331,8 @@ func (k *killing) run(kind string, kill bool) bool {
 	// after it would else be met on fast machines alone.
 	wait, commits := time.Hour, 0
 	if kill {
-		wait, commits = time.Duration(20+k.r.IntN(580))*time.Millisecond, k.r.IntN(8)
-		if commits > 4 {
+		wait, commits = time.Duration(20+k.r.IntN(580))*time.Millisecond, k.r.IntN(6)
+		if commits > 3 {
 			commits = 0
 		}
 	}
