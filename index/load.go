@@ -35,7 +35,7 @@ func (r *Record) idle() time.Duration {
 // stops the table, keys are then looked up in the files. It is called once.
 func (r *Record) Run(ctx context.Context, t *table.Table) error {
 	var copied time.Time
-	var copiedAt int64
+	copiedAt := int64(-1)
 	for first := true; ; first = false {
 		err := r.mend()
 		if err == nil && first {
@@ -48,7 +48,7 @@ func (r *Record) Run(ctx context.Context, t *table.Table) error {
 		if err == nil {
 			err = r.loadAll(ctx, t)
 		}
-		if changes := r.saved.Load(); err == nil && r.o.Snapshot > 0 && r.o.Now().Sub(copied) >= r.o.Snapshot && changes != copiedAt {
+		if changes := r.saved.Load(); err == nil && r.o.Snapshot > 0 && r.o.Now().Sub(copied) >= r.o.Snapshot && changes != copiedAt && r.Status().Keys > 0 {
 			if err = r.publish(ctx, t); err == nil {
 				copied, copiedAt = r.o.Now(), changes
 			}
