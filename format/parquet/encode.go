@@ -304,7 +304,9 @@ type chunkOut struct {
 	size      int64
 	index     *record // ColumnIndex, or indexRaw
 	indexRaw  []byte
-	locations []location // empty: no page index
+	locations []location    // empty: no page index
+	located   []thriftField // what else the OffsetIndex says
+	bloom     []byte        // the filter of a copied chunk, with its header
 	copied    int64
 }
 

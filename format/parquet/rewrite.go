@@ -41,9 +41,8 @@ type rewriter struct {
 	walkers []*walker // over with
 	added   []*leaf
 	addedAt []*walker
-	rows    int    // appended in all
-	indexes []byte // the page indexes of old
-	indexAt int64
+	rows    int // appended in all
+	indexes pageIndexes
 }
 
 // plan is what becomes of a field.
@@ -307,7 +306,7 @@ func (r *rewriter) run() error {
 	if err != nil {
 		return err
 	}
-	if err := r.loadIndexes(); err != nil {
+	if r.indexes, err = r.old.loadIndexes(); err != nil {
 		return err
 	}
 	limit := r.o.rowGroupRows()
@@ -660,82 +659,10 @@ func (r *rewriter) keyValues() ([]keyValue, error) {
 	return append(kv, keys.footer()...), nil
 }
 
-// loadIndexes reads the page indexes of the old file, which lie together, in one piece.
-func (r *rewriter) loadIndexes() error {
-	from, to := r.old.size, int64(0)
-	for _, g := range r.old.groups {
-		for _, c := range g.chunks {
-			for _, id := range [][2]int16{{ccColumnIndex, ccColumnIndexLen}, {ccOffsetIndex, ccOffsetIndexLen}} {
-				at, n := c.rec.int(id[0], 0), c.rec.int(id[1], 0)
-				if at > 0 && n > 0 && at <= r.old.size-n {
-					from, to = min(from, at), max(to, at+n)
-				}
-			}
-		}
-	}
-	if to <= from || to-from > 64<<20 {
-		return nil
-	}
-	r.indexes, r.indexAt = make([]byte, to-from), from
-	return readAt(r.old.r, r.indexes, from)
-}
-
-func (r *rewriter) indexBytes(at, n int64) []byte {
-	if at < r.indexAt || n <= 0 || at-r.indexAt > int64(len(r.indexes))-n || r.indexes == nil {
-		return nil
-	}
-	return r.indexes[at-r.indexAt:][:n]
-}
-
-// oldIndex is what the page index of a chunk says; locations is nil when there is none.
-func (r *rewriter) oldIndex(c *chunk) (locations []location, column []byte) {
-	raw := r.indexBytes(c.rec.int(ccOffsetIndex, 0), c.rec.int(ccOffsetIndexLen, 0))
-	if raw == nil {
-		return nil, nil
-	}
-	rec, _, err := readRecord(raw)
-	if err != nil {
-		return nil, nil
-	}
-	for _, v := range rec.list(1) {
-		l := location{v.rec.int(1, -1) - c.start, v.rec.int(2, -1), v.rec.int(3, -1)}
-		if l.at < 0 || l.size <= 0 || l.at > c.size-l.size || l.row < 0 {
-			return nil, nil
-		}
-		locations = append(locations, l)
-	}
-	return locations, r.indexBytes(c.rec.int(ccColumnIndex, 0), c.rec.int(ccColumnIndexLen, 0))
-}
-
-// copyChunk takes a chunk over as it is.
-func (r *rewriter) copyChunk(k int, c *chunk, data []byte) *chunkOut {
-	out := &chunkOut{meta: c.meta.clone(), bytes: [][]byte{data}, size: c.size, copied: c.size}
-	out.meta.set(cmDataPage, vI64(c.meta.int(cmDataPage, 0)-c.start))
-	if d := c.meta.int(cmDictPage, 0); d > 0 {
-		out.meta.set(cmDictPage, vI64(d-c.start))
-	} else {
-		out.meta.drop(cmDictPage)
-	}
-	out.meta.drop(cmIndexPage, cmBloomOffset, cmBloomLength)
-	path := make([]thriftValue, 0, len(c.col.path))
-	for _, p := range r.shape.columns[k].path {
-		path = append(path, vString(p))
-	}
-	out.meta.set(cmPath, vList(thriftBinary, path...))
-	if st := c.meta.rec(cmStatistics); st != nil && (c.col.order == orderBytes || c.col.order == orderDecimal) {
-		// The old fields are in signed order for text; readers judge them by the file's created_by, which is now ours.
-		st = st.clone()
-		st.drop(stOldMax, stOldMin)
-		out.meta.set(cmStatistics, vRecord(st))
-	}
-	out.locations, out.indexRaw = r.oldIndex(c)
-	return out
-}
-
 // chunk writes chunk c of the old file, column oc there and k in the new one, as ed changes it.
 func (r *rewriter) chunk(g, oc, k int, c *chunk, data []byte, ed *groupEdit) (*chunkOut, error) {
 	if ed.none() && (c.native() || !c.breaksSpark()) {
-		return r.copyChunk(k, c, data), nil
+		return c.copied(r.shape.columns[k], data, &r.indexes), nil
 	}
 	addedMark, withMark := *r.addedAt[k], *r.walkers[k]
 	again := func() (*chunkOut, error) {
@@ -757,7 +684,7 @@ func (r *rewriter) chunk(g, oc, k int, c *chunk, data []byte, ed *groupEdit) (*c
 	if err != nil {
 		return nil, err
 	}
-	locations, columnIndex := r.oldIndex(c)
+	locations, columnIndex, _ := r.indexes.of(c)
 	starts, ok := pageStarts(c, pages, locations, int(r.old.groups[g].rows))
 	if !ok {
 		return again()
@@ -776,7 +703,7 @@ func (r *rewriter) chunk(g, oc, k int, c *chunk, data []byte, ed *groupEdit) (*c
 	}
 	switch {
 	case e.unchanged:
-		return r.copyChunk(k, c, data), nil
+		return c.copied(r.shape.columns[k], data, &r.indexes), nil
 	case out == nil:
 		return again()
 	}

@@ -18,6 +18,8 @@ import (
 type model struct {
 	names []string
 	rows  [][]any
+	// adopted: the file holds chunks whose writers do not count missing list items as nulls
+	adopted bool
 }
 
 func modelOf(s *arrow.Schema, recs ...arrow.RecordBatch) *model {
@@ -143,8 +145,8 @@ func (m *model) checkFooter(t testing.TB, f *File) {
 			t.Fatalf("key %q lies outside of [%q, %q]", key, least, greatest)
 		}
 	}
-	rw := &rewriter{old: f}
-	if err := rw.loadIndexes(); err != nil {
+	indexes, err := f.loadIndexes()
+	if err != nil {
 		t.Fatal(err)
 	}
 	for g := range f.groups {
@@ -154,7 +156,7 @@ func (m *model) checkFooter(t testing.TB, f *File) {
 				t.Fatal(err)
 			}
 			st := c.meta.rec(cmStatistics)
-			if v := st.get(stNulls); v != nil && v.num != int64(l.n-l.values()) {
+			if v := st.get(stNulls); v != nil && v.num != int64(l.n-l.values()) && !(m.adopted && c.col.maxRep > 0) {
 				t.Fatalf("%s: %d nulls, statistics say %d", c.col, l.n-l.values(), v.num)
 			}
 			within := func(l *leaf, lo, hi []byte, what string) {
@@ -167,7 +169,7 @@ func (m *model) checkFooter(t testing.TB, f *File) {
 			if lo, hi := st.bytes(stMin), st.bytes(stMax); st.get(stMin) != nil {
 				within(l, lo, hi, "chunk")
 			}
-			locations, raw := rw.oldIndex(c)
+			locations, raw, _ := indexes.of(c)
 			if locations == nil {
 				continue
 			}
@@ -208,7 +210,7 @@ func (m *model) checkFooter(t testing.TB, f *File) {
 				if null := rec.list(1)[i].num == 1; null != (pl.values() == 0) {
 					t.Fatalf("%s: page %d: all null %v", c.col, i, null)
 				}
-				if n := rec.list(5); len(n) > 0 && int(n[i].num) != pl.n-pl.values() {
+				if n := rec.list(5); len(n) > 0 && int(n[i].num) != pl.n-pl.values() && !(m.adopted && c.col.maxRep > 0) {
 					t.Fatalf("%s: page %d has %d nulls, the index says %d", c.col, i, pl.n-pl.values(), n[i].num)
 				}
 				if pl.values() > 0 {

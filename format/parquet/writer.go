@@ -319,13 +319,15 @@ func (o *output) group(chunks []*chunkOut, rows int64) error {
 	}
 	start := o.at
 	var list []thriftValue
+	metas := make([]*record, len(chunks))
 	uncompressed, compressed := int64(0), int64(0)
-	for _, c := range chunks {
+	for i, c := range chunks {
 		at := o.at
 		for _, b := range c.bytes {
 			o.write(b)
 		}
 		meta := c.meta.clone()
+		metas[i] = meta
 		meta.set(cmDataPage, vI64(meta.int(cmDataPage, 0)+at))
 		if d := meta.get(cmDictPage); d != nil {
 			meta.set(cmDictPage, vI64(d.num+at))
@@ -337,7 +339,14 @@ func (o *output) group(chunks []*chunkOut, rows int64) error {
 		o.copied += c.copied
 		if len(c.locations) > 0 {
 			// Only what the page index needs is kept; the chunk's bytes are written and gone.
-			o.indexed = append(o.indexed, indexedChunk{rec, at, &chunkOut{index: c.index, indexRaw: c.indexRaw, locations: c.locations}})
+			o.indexed = append(o.indexed, indexedChunk{rec, at, &chunkOut{index: c.index, indexRaw: c.indexRaw, locations: c.locations, located: c.located}})
+		}
+	}
+	for i, c := range chunks { // behind the group, so that its chunks lie together
+		if len(c.bloom) > 0 {
+			metas[i].set(cmBloomOffset, vI64(o.at))
+			metas[i].set(cmBloomLength, vI32(len(c.bloom)))
+			o.write(c.bloom)
 		}
 	}
 	ordinal := len(o.groups)
@@ -371,7 +380,7 @@ func (o *output) footer(root *element, kv []keyValue) error {
 		for _, l := range c.out.locations {
 			list = append(list, vRecord(newRecord(thriftField{1, vI64(c.start + l.at)}, thriftField{2, vI32(int(l.size))}, thriftField{3, vI64(l.row)})))
 		}
-		raw := newRecord(thriftField{1, vList(thriftStruct, list...)}).append(nil)
+		raw := newRecord(append([]thriftField{{1, vList(thriftStruct, list...)}}, c.out.located...)...).append(nil)
 		c.rec.set(ccOffsetIndex, vI64(o.at))
 		c.rec.set(ccOffsetIndexLen, vI32(len(raw)))
 		o.write(raw)
