@@ -32,6 +32,7 @@ type nulls struct {
 	typ     arrow.DataType
 	present *bitRuns // nil: no nulls of its own
 	rows    int
+	hint    int    // how many rows the array before had, which the next one is likely to have
 	count   int    // of nulls
 	bits    []byte // Arrow's validity bitmap; nil while there is no null
 	mask    []bool
@@ -73,7 +74,7 @@ func (c *nulls) begin(n int, parent []bool) (mask []bool, values int, err error)
 // mark sets the validity of n more rows.
 func (c *nulls) mark(n int, mask []bool, values int) {
 	if c.bits == nil && mask != nil {
-		c.bits = make([]byte, (c.rows+7)/8, (max(c.rows+n, 1024)+7)/8)
+		c.bits = make([]byte, (c.rows+7)/8, (max(c.rows+n, c.hint)+7)/8)
 		for i := range c.bits {
 			c.bits[i] = 0xff
 		}
@@ -116,7 +117,7 @@ func (c *nulls) done(buffers []*memory.Buffer, children ...arrow.ArrayData) arro
 	for _, child := range children {
 		child.Release()
 	}
-	c.rows, c.count, c.bits = 0, 0, nil
+	c.rows, c.hint, c.count, c.bits = 0, c.rows, 0, nil
 	return d
 }
 
@@ -138,10 +139,11 @@ func zeros[T any](s []T, n int) []T {
 	return s
 }
 
-// extend appends n elements, whose values are left open, and returns those as well.
-func extend[T any](s []T, n int) (all, added []T) {
+// extend appends n elements, whose values are left open, and returns those as well. The slice will have about hint
+// elements.
+func extend[T any](s []T, n, hint int) (all, added []T) {
 	if s == nil {
-		s = make([]T, 0, max(n, 1024))
+		s = make([]T, 0, max(n, hint))
 	}
 	s = slices.Grow(s, n)
 	return s[:len(s)+n], s[len(s) : len(s)+n]
@@ -209,7 +211,7 @@ func (c *byteColumn) read(n int, mask []bool) error {
 		return err
 	}
 	var dst []byte
-	c.vals, dst = extend(c.vals, n)
+	c.vals, dst = extend(c.vals, n, c.hint)
 	if err := c.data.read(dst[:m]); err != nil {
 		return err
 	}
@@ -239,7 +241,7 @@ func (c *longColumn) read(n int, mask []bool) error {
 		return err
 	}
 	var dst []int64
-	c.vals, dst = extend(c.vals, n)
+	c.vals, dst = extend(c.vals, n, c.hint)
 	if err := c.data.read(dst[:m]); err != nil {
 		return err
 	}
@@ -277,7 +279,7 @@ func (c *intColumn[T]) read(n int, mask []bool) error {
 		return err
 	}
 	var dst []T
-	c.vals, dst = extend(c.vals, n)
+	c.vals, dst = extend(c.vals, n, c.hint)
 	for i, v := range c.tmp {
 		if c.julian && v < switchover {
 			v = prolepticDay(max(v, math.MinInt32))
@@ -323,7 +325,7 @@ func (c *floatColumn) read(n int, mask []bool) error {
 		return err
 	}
 	var dst []float32
-	c.vals, dst = extend(c.vals, n)
+	c.vals, dst = extend(c.vals, n, c.hint)
 	for i := range dst[:m] {
 		dst[i] = math.Float32frombits(binary.LittleEndian.Uint32(c.tmp[4*i:]))
 	}
@@ -357,7 +359,7 @@ func (c *doubleColumn) read(n int, mask []bool) error {
 		return err
 	}
 	var dst []float64
-	c.vals, dst = extend(c.vals, n)
+	c.vals, dst = extend(c.vals, n, c.hint)
 	for i := range dst[:m] {
 		dst[i] = math.Float64frombits(binary.LittleEndian.Uint64(c.tmp[8*i:]))
 	}
@@ -392,7 +394,7 @@ func (c *timestampColumn) read(n int, mask []bool) error {
 		return err
 	}
 	var dst []int64
-	c.vals, dst = extend(c.vals, n)
+	c.vals, dst = extend(c.vals, n, c.hint)
 	if err := c.seconds.read(dst[:m]); err != nil {
 		return err
 	}
@@ -455,7 +457,7 @@ func (c *decimalColumn) read(n int, mask []bool) error {
 		return err
 	}
 	var dst []decimal128.Num
-	c.vals, dst = extend(c.vals, n)
+	c.vals, dst = extend(c.vals, n, c.hint)
 	c.tmp, c.lost = sized(c.tmp, m), c.lost[:0]
 	runs := c.scales
 	if c.plain != nil {
@@ -587,6 +589,7 @@ type textColumn struct {
 	trim    bool
 	offsets []int32
 	bytes   []byte
+	before  int // how many bytes the array before had
 	tmp     []int64
 }
 
@@ -597,17 +600,18 @@ func (c *textColumn) finish() arrow.ArrayData {
 		c.offsets = []int32{0}
 	}
 	b := []*memory.Buffer{memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(c.offsets)), memory.NewBufferBytes(c.bytes)}
-	c.offsets, c.bytes = nil, nil
+	c.offsets, c.bytes, c.before = nil, nil, len(c.bytes)
 	return c.done(b)
 }
 
 // ends makes room for the ends of n more values.
 func (c *textColumn) ends(n int) []int32 {
 	if c.offsets == nil {
-		c.offsets = make([]int32, 1, max(n+1, 1024))
+		c.offsets = make([]int32, 1, max(n, c.hint)+1)
+		c.bytes = make([]byte, 0, c.before+c.before/32)
 	}
 	var ends []int32
-	c.offsets, ends = extend(c.offsets, n)
+	c.offsets, ends = extend(c.offsets, n, c.hint)
 	return ends
 }
 
@@ -815,12 +819,12 @@ func (c *listColumn) read(n int, mask []bool) error {
 		spread(c.tmp, m, mask)
 	}
 	if c.offsets == nil {
-		c.offsets = make([]int32, 1, max(n+1, 1024))
+		c.offsets = make([]int32, 1, max(n, c.hint)+1)
 	}
 	start := int(c.offsets[len(c.offsets)-1])
 	end := start
 	var ends []int32
-	c.offsets, ends = extend(c.offsets, n)
+	c.offsets, ends = extend(c.offsets, n, c.hint)
 	for i, k := range c.tmp {
 		if uint64(k) > uint64(c.limit/4-end) {
 			return c.tooLarge()
