@@ -149,7 +149,7 @@ func (l *life) check(step string) {
 func TestRecordLives(t *testing.T) {
 	seeds := 12
 	if testing.Short() {
-		seeds = 4
+		seeds = 1
 	}
 	for _, kind := range []string{"cow", "mor"} {
 		for _, version := range []int{9, 6} {
