@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"hash/maphash"
 	"iter"
+	"maps"
 	"math/bits"
 	"runtime"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"golang.org/x/sync/errgroup"
@@ -226,8 +228,9 @@ func settle(ctx context.Context, s source, b record.Batch, contested map[int32][
 		live  map[int32]bool
 	}
 	asked := map[fsview.GroupID]*question{}
-	for row, places := range contested {
-		for _, p := range places {
+	var questions []*question
+	for _, row := range slices.Sorted(maps.Keys(contested)) {
+		for _, p := range contested[row] {
 			if len(p.slice.Logs) == 0 {
 				continue
 			}
@@ -235,6 +238,7 @@ func settle(ctx context.Context, s source, b record.Batch, contested map[int32][
 			if q == nil {
 				q = &question{slice: p.slice}
 				asked[p.slice.Group] = q
+				questions = append(questions, q)
 			}
 			if n := len(q.rows); n == 0 || q.rows[n-1] != row { // base file and log files may both have it
 				q.rows = append(q.rows, row)
@@ -243,7 +247,7 @@ func settle(ctx context.Context, s source, b record.Batch, contested map[int32][
 	}
 	work, wctx := errgroup.WithContext(ctx)
 	work.SetLimit(parallelism)
-	for _, q := range asked {
+	for _, q := range questions {
 		work.Go(func() (err error) {
 			if q.live, err = newKeySet(keysOf(b.Keys), q.rows).alive(s.Keys(wctx, *q.slice)); err != nil {
 				return fmt.Errorf("look for live keys in file group %s of partition %q: %w", q.slice.Group.FileID, q.slice.Group.Partition, err)

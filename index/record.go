@@ -35,6 +35,7 @@ type RecordOptions struct {
 	Parallelism int           // file slices read at once in the background; 0: half of the cores, at least 1
 	Log         *slog.Logger
 	Now         func() time.Time
+	Random      func(n int) int // a number below n, chooses what Locate compares with the files; nil: math/rand's
 }
 
 // Record is the record-key index: a map on the local disk from record keys to file groups, which says at once where a key
@@ -141,6 +142,9 @@ func OpenRecord(dir string, o RecordOptions) (*Record, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Random == nil {
+		o.Random = rand.IntN
 	}
 	r := &Record{dir: dir, o: o, files: NewBloom(BloomOptions{Scope: o.Scope}), kick: make(chan struct{}, 1), wanted: map[string]bool{}}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -550,13 +554,13 @@ func (r *Record) sample(ctx context.Context, s *table.Snapshot, b record.Batch, 
 	if len(values) == 0 {
 		return nil, nil
 	}
-	g := groups[rand.IntN(len(groups))]
+	g := groups[r.o.Random(len(groups))]
 	at := -1
-	if v := values[g.rows[rand.IntN(len(g.rows))]]; v != keymap.None {
+	if v := values[g.rows[r.o.Random(len(g.rows))]]; v != keymap.None {
 		id := known.readings[v.Group()].Group
 		at = slices.IndexFunc(known.all, func(sl fsview.FileSlice) bool { return sl.Group == id })
 	} else if len(known.all) > 0 {
-		at = rand.IntN(len(known.all))
+		at = r.o.Random(len(known.all))
 	}
 	if at < 0 {
 		return nil, nil
@@ -635,8 +639,12 @@ func (r *Record) follow(w table.Written) ([]keymap.Entry, error) {
 	for id, files := range written {
 		sl, had := before[id]
 		if !had {
-			if n, ok := r.current[id]; ok {
-				r.drop(n)
+			// A snapshot may have shown the commit to the loader before this does. What it reads is put below what the commit
+			// says of the keys' old file groups.
+			for _, numbers := range []map[fsview.GroupID]uint32{r.current, r.loading} {
+				if n, ok := numbers[id]; ok {
+					r.drop(n)
+				}
 			}
 			rd := &reading{Group: fsview.GroupID{Partition: strings.Clone(id.Partition), FileID: strings.Clone(id.FileID)}}
 			rd.advance(files)

@@ -78,26 +78,26 @@ func (t *Table) openMetadata(ctx context.Context, old, next *state) error {
 	return nil
 }
 
-// behind returns the first completed instant that the metadata table should know and does not. What is older than its
-// own first instant it was made from, or has archived.
+// behind returns the first completed instant that the metadata table should know and does not. What is older than the first
+// commit of a writer that it knows it was made from. A table service does not tell that: one that was planned before the
+// metadata table was made, and completed after, is older than commits that it was made from.
 func (t *Table) behind(ctx context.Context, s *state) (timeline.Time, error) {
 	tl, err := s.catalog.Timeline(ctx)
 	if err != nil {
 		return "", err
 	}
 	known := map[timeline.Time]bool{}
-	var first timeline.Time
 	for _, in := range tl.Completed().Instants {
 		known[in.Requested] = true
-		if !strings.HasPrefix(string(in.Requested), "00000000000000") && (first == "" || in.Requested < first) {
-			first = in.Requested
-		}
 	}
-	if first == "" {
-		return "", nil
+	written := timeline.Commit
+	if mergeOnRead(s.props) {
+		written = timeline.DeltaCommit
 	}
-	for _, in := range s.tl.Completed().Instants {
-		if (in.Action.Writes() || in.Action == timeline.Clean) && in.Requested > first && !known[in.Requested] {
+	begun := false
+	for _, in := range s.tl.Completed().Instants { // in their order
+		begun = begun || in.Action == written && known[in.Requested]
+		if begun && (in.Action.Writes() || in.Action == timeline.Clean) && !known[in.Requested] {
 			return in.Requested, nil
 		}
 	}

@@ -3,11 +3,13 @@ package table_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lakectl/lakectl/compaction"
 	"github.com/lakectl/lakectl/format"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/storage/mem"
@@ -56,6 +58,43 @@ func TestDamagedMetadata(t *testing.T) {
 				t.Errorf("after rebuilding (-want +got):\n%s", diff)
 			}
 			listed(t, again, true)
+		})
+	}
+}
+
+// TestMetadataMadeBeforeCompaction: a compaction that was planned before the metadata table was made is older than commits that
+// it was made from, of which it is not told.
+func TestMetadataMadeBeforeCompaction(t *testing.T) {
+	ctx := context.Background()
+	for _, version := range []int{9, 8, 6} {
+		t.Run(fmt.Sprint(version), func(t *testing.T) {
+			disk := mem.New()
+			tb := create(t, disk, orders(version, mor), table.Options{Unique: "table"})
+			mustCommit(t, tb, bloom(), row{id: "a", part: "p", ts: 1, name: "a1"}, row{id: "b", part: "q", ts: 1, name: "b1"})
+			mustCommit(t, tb, bloom(), row{id: "a", part: "p", ts: 2, name: "a2"})
+			if p, err := compaction.Schedule(ctx, tb, compaction.Policy{MaxDeltaCommits: 1}); err != nil || len(p.Plan.Operations) == 0 {
+				t.Fatalf("planned %v, %v", p, err)
+			}
+			mustCommit(t, tb, bloom(), row{id: "b", part: "q", ts: 2, name: "b2"})
+			if err := tb.BuildRecordIndex(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if done, err := compaction.Execute(ctx, tb); err != nil || len(done) != 1 {
+				t.Fatalf("compacted %v, %v", done, err)
+			}
+			if err := tb.Close(ctx); err != nil {
+				t.Fatal(err)
+			}
+			again, err := table.Open(ctx, disk, tb.Base(), table.Options{Unique: "table"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			listed(t, again, true)
+			mustCommit(t, again, bloom(), row{id: "a", part: "p", ts: 3, name: "a3"})
+			if diff := cmp.Diff(map[string]string{"p/a": "3,a3", "q/b": "2,b2"}, contents(t, again)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			indexed(t, again)
 		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -258,7 +259,8 @@ func (t *Table) leftovers(ctx context.Context, s *state, failed timeline.Instant
 	}
 	// Without markers a log file of version 6 does not tell who wrote it but by its blocks.
 	unmarked := len(seen) == 0 && failed.Action == timeline.DeltaCommit && !s.layout.CompletionTimes()
-	for _, f := range files {
+	for _, key := range slices.Sorted(maps.Keys(files)) {
+		f := files[key]
 		if instantOf(path.Base(f.Key)) == string(failed.Requested) {
 			seen[f.Key] = true
 			continue

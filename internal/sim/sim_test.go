@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,12 +22,14 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lakectl/lakectl/archive"
 	"github.com/lakectl/lakectl/clean"
 	"github.com/lakectl/lakectl/cluster"
 	"github.com/lakectl/lakectl/compaction"
 	"github.com/lakectl/lakectl/format/filename"
+	"github.com/lakectl/lakectl/format/mdt"
 	"github.com/lakectl/lakectl/index"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/storage/mem"
@@ -37,20 +41,25 @@ import (
 var (
 	seeds = flag.Int("seeds", 200, "how many seeds to run")
 	first = flag.Uint64("seed", 1, "the first seed")
+	calls = flag.String("calls", "", "a folder for all calls of each seed, in a file each")
 )
 
 // row is what the oracle knows of a key. Deleted rows stay, with the time of the delete: what comes later is newer.
 type row struct {
+	part    string
 	ts      int64
 	name    string
 	deleted bool
 	step    int // of the commit that changed it last
 }
 
-type state map[string]row
+func (r row) String() string { return fmt.Sprintf("%s,%d,%s", r.part, r.ts, r.name) }
+
+type state map[string]row // by world.key
 
 type change struct {
 	id   string
+	part string
 	ts   int64
 	name string
 	del  bool
@@ -64,8 +73,11 @@ type world struct {
 	gate    *gate
 	rnd     *rand.Rand // of the workload
 	config  table.Config
-	locator func() table.Locator
+	locator func() table.Locator // nil: the record index on the local disk
 	options table.Options
+	local   local
+	spread  bool // keys are in partitions by chance: those of one key are rows of their own, or one row that moves
+	build   bool // the metadata table gets a record index in the middle of a life
 
 	mu     sync.Mutex
 	states map[int]state // after the commit of a step, were it to succeed
@@ -86,6 +98,17 @@ var columns = arrow.NewSchema([]arrow.Field{
 
 func partitionOf(id string) string { return string(rune('a' + int(id[len(id)-1]-'0')%3)) }
 
+// unique reports whether a key names one row of the whole table.
+func (w *world) unique() bool { return w.options.Unique == "table" }
+
+// key is what names a row.
+func (w *world) key(part, id string) string {
+	if w.spread && !w.unique() {
+		return part + "/" + id
+	}
+	return id
+}
+
 func batch(changes []change) record.Batch {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
 	defer b.Release()
@@ -93,11 +116,11 @@ func batch(changes []change) record.Batch {
 	out := record.Batch{}
 	for _, c := range changes {
 		b.Field(0).(*array.StringBuilder).Append(c.id)
-		b.Field(1).(*array.StringBuilder).Append(partitionOf(c.id))
+		b.Field(1).(*array.StringBuilder).Append(c.part)
 		b.Field(2).(*array.Int64Builder).Append(c.ts)
 		b.Field(3).(*array.StringBuilder).Append(c.name)
 		keys.Append(c.id)
-		parts.Append(partitionOf(c.id))
+		parts.Append(c.part)
 		op := record.Upsert
 		if c.del {
 			op = record.Delete
@@ -119,8 +142,12 @@ func (w *world) changesFor(s state) []change {
 			continue
 		}
 		ids[id] = true
-		old, known := s[id]
-		c := change{id: id, ts: old.ts + w.rnd.Int64N(5), name: fmt.Sprintf("n%d", w.rnd.IntN(1000))}
+		part := partitionOf(id)
+		if w.spread {
+			part = string(rune('a' + w.rnd.IntN(3)))
+		}
+		old, known := s[w.key(part, id)]
+		c := change{id: id, part: part, ts: old.ts + w.rnd.Int64N(5), name: fmt.Sprintf("n%d", w.rnd.IntN(1000))}
 		if known && !old.deleted {
 			switch w.rnd.IntN(6) {
 			case 0:
@@ -134,13 +161,15 @@ func (w *world) changesFor(s state) []change {
 	return out
 }
 
-func (s state) with(step int, changes []change) state {
+// with is the state after a step. A row that moves leaves nothing behind.
+func (w *world) with(s state, step int, changes []change) state {
 	out := maps.Clone(s)
 	for _, c := range changes {
-		if old, ok := out[c.id]; ok && old.ts > c.ts {
+		key := w.key(c.part, c.id)
+		if old, ok := out[key]; ok && old.ts > c.ts {
 			continue
 		}
-		out[c.id] = row{c.ts, c.name, c.del, step}
+		out[key] = row{c.part, c.ts, c.name, c.del, step}
 	}
 	return out
 }
@@ -150,15 +179,16 @@ func (s state) rows() map[string]string {
 	out := map[string]string{}
 	for id, r := range s {
 		if !r.deleted {
-			out[id] = fmt.Sprintf("%d,%s", r.ts, r.name)
+			out[id] = r.String()
 		}
 	}
 	return out
 }
 
-func (w *world) open(ctx context.Context, p *process) (*table.Table, error) {
+func (w *world) open(ctx context.Context, p *process, e table.Events) (*table.Table, error) {
 	var n atomic.Int64
 	o := w.options
+	o.Events = e
 	o.Owner = p.name
 	o.Lease = 10 * time.Second
 	o.NewID = func() string {
@@ -190,22 +220,23 @@ func stepOf(ctx context.Context, tb *table.Table, tl *timeline.Timeline, from in
 	return 0, timeline.Instant{}, nil
 }
 
-func scan(ctx context.Context, s *table.Snapshot, o table.ScanOptions) (map[string]string, error) {
+func (w *world) scan(ctx context.Context, s *table.Snapshot, o table.ScanOptions) (map[string]string, error) {
 	out := map[string]string{}
 	if s.Schema().NumFields() == 0 {
 		return out, nil
 	}
-	o.Columns = []string{"id", "ts", "name"}
+	o.Columns = []string{"id", "part", "ts", "name"}
 	for b, err := range s.Scan(ctx, o) {
 		if err != nil {
 			return nil, err
 		}
 		for i := range int(b.NumRows()) {
-			id := b.Column(0).ValueStr(i)
-			if _, twice := out[id]; twice {
-				return nil, fmt.Errorf("key %s stands in the table twice", id)
+			part := b.Column(1).ValueStr(i)
+			key := w.key(part, b.Column(0).ValueStr(i))
+			if was, twice := out[key]; twice {
+				return nil, fmt.Errorf("key %s stands in the table twice: %s, %s", key, was, part)
 			}
-			out[id] = b.Column(1).ValueStr(i) + "," + b.Column(2).ValueStr(i)
+			out[key] = part + "," + b.Column(2).ValueStr(i) + "," + b.Column(3).ValueStr(i)
 		}
 		b.Release()
 	}
@@ -213,8 +244,7 @@ func scan(ctx context.Context, s *table.Snapshot, o table.ScanOptions) (map[stri
 }
 
 // write does the steps until all are committed or the process dies.
-func (w *world) write(ctx context.Context, p *process, tb *table.Table) error {
-	l := w.locator()
+func (w *world) write(ctx context.Context, tb *table.Table, l table.Locator) error {
 	for {
 		x, err := tb.Begin(ctx)
 		if err != nil {
@@ -230,7 +260,8 @@ func (w *world) write(ctx context.Context, p *process, tb *table.Table) error {
 		}
 		step := done + 1
 		changes := w.changesFor(w.after(done))
-		next := w.after(done).with(step, changes)
+		next := w.with(w.after(done), step, changes)
+		w.gate.note(fmt.Sprintf("step %d: %+v", step, changes))
 		w.mu.Lock()
 		w.states[step] = next
 		w.mu.Unlock()
@@ -241,6 +272,11 @@ func (w *world) write(ctx context.Context, p *process, tb *table.Table) error {
 		b.Release()
 		if _, err := x.Commit(ctx, map[string]string{stepKey: strconv.Itoa(step)}); err != nil && !errors.Is(err, table.ErrConflict) {
 			return fmt.Errorf("step %d: %w", step, err)
+		}
+		if r, ok := l.(*index.Record); ok && w.rnd.IntN(4) == 0 {
+			if err := w.compare(ctx, tb, r); err != nil {
+				return fmt.Errorf("after step %d: %w", step, err)
+			}
 		}
 	}
 }
@@ -264,7 +300,7 @@ func (w *world) serve(ctx context.Context, tb *table.Table, rnd *rand.Rand, stop
 		select {
 		case <-stop:
 			return nil
-		case <-time.After(time.Duration(1+rnd.IntN(80)) * time.Millisecond):
+		case <-after(1+rnd.IntN(80), 100):
 		}
 		var err error
 		what := rnd.IntN(8)
@@ -293,22 +329,89 @@ func (w *world) serve(ctx context.Context, tb *table.Table, rnd *rand.Rand, stop
 }
 
 // life is one process that writes: it ends when all is written, or when it dies or gives up after a failure.
-func (w *world) life(ctx context.Context, p *process, no int) error {
-	tb, err := w.open(ctx, p)
+func (w *world) life(ctx context.Context, p *process, no int) (err error) {
+	var l table.Locator
+	var events table.Events
+	if w.locator != nil {
+		l = w.locator()
+	} else {
+		r, err := w.openLocal(p)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, w.closeLocal(ctx, p, r)) }()
+		l, events.Written = r, r.Written
+	}
+	tb, err := w.open(ctx, p, events)
 	if err != nil {
 		return err
 	}
-	stop, served := make(chan struct{}), make(chan error, 1)
-	rnd := rand.New(rand.NewPCG(w.seed, uint64(1000+no)))
-	go func() { served <- w.serve(ctx, tb, rnd, stop) }()
-	err = w.write(ctx, p, tb)
+	stop := make(chan struct{})
+	beside, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var work errgroup.Group
+	if r, ok := l.(*index.Record); ok {
+		work.Go(func() error {
+			_ = r.Run(beside, tb) // that it was told to end
+			return nil
+		})
+	}
+	work.Go(func() error { return w.serve(ctx, tb, rand.New(rand.NewPCG(w.seed, uint64(1000+no))), stop) })
+	if w.build {
+		work.Go(func() error { return w.buildIndex(ctx, tb, rand.New(rand.NewPCG(w.seed, uint64(2000+no))), stop) })
+	}
+	if p.mortal && (w.locator == nil || w.build) {
+		work.Go(func() error { return w.threaten(ctx, p, rand.New(rand.NewPCG(w.seed, uint64(3000+no))), stop) })
+	}
+	err = w.write(ctx, tb, l)
 	close(stop)
-	return errors.Join(err, <-served, tb.Close(ctx))
+	cancel()
+	return errors.Join(err, work.Wait(), tb.Close(ctx))
+}
+
+// threaten kills some processes at any moment.
+func (w *world) threaten(ctx context.Context, p *process, rnd *rand.Rand, stop <-chan struct{}) error {
+	if rnd.IntN(3) > 0 {
+		return nil
+	}
+	select {
+	case <-stop:
+		return nil
+	case <-after(rnd.IntN(5000), 300):
+		return w.gate.kill(ctx, p)
+	}
+}
+
+// buildIndex gives the metadata table a record index beside the writer.
+func (w *world) buildIndex(ctx context.Context, tb *table.Table, rnd *rand.Rand, stop <-chan struct{}) error {
+	for {
+		select {
+		case <-stop:
+			return nil
+		case <-after(rnd.IntN(2000), 200):
+		}
+		s, err := tb.Snapshot(ctx)
+		if err != nil {
+			return err
+		}
+		if m := s.Metadata(); m != nil && m.Has(mdt.PartitionRecordIndex) {
+			return nil
+		}
+		if len(s.Timeline().Completed().Instants) == 0 { // as there is no schema
+			continue
+		}
+		if err := tb.BuildRecordIndex(ctx); err != nil && !errors.Is(err, table.ErrConflict) {
+			return fmt.Errorf("build the record index: %w", err)
+		} else if err == nil {
+			w.count("record indexes built", 1)
+			return nil
+		}
+	}
 }
 
 // read checks what readers see against the oracle, until the writers have ended.
-func (w *world) read(ctx context.Context, p *process, rnd *rand.Rand, stop <-chan struct{}) error {
-	tb, err := w.open(ctx, p)
+func (w *world) read(ctx context.Context, p *process, who time.Duration, rnd *rand.Rand, stop <-chan struct{}) error {
+	tb, err := w.open(ctx, p, table.Events{})
 	if err != nil {
 		return err
 	}
@@ -345,7 +448,7 @@ func (w *world) read(ctx context.Context, p *process, rnd *rand.Rand, stop <-cha
 				}
 			}
 			return nil
-		case <-time.After(time.Duration(1+rnd.IntN(300*(1+idle*idle))) * time.Millisecond):
+		case <-after(1+rnd.IntN(450*(1+idle*idle)), who):
 		}
 	}
 }
@@ -370,7 +473,7 @@ func (w *world) look(ctx context.Context, tb *table.Table, rnd *rand.Rand) (step
 		return step, err
 	}
 	want := w.after(step)
-	got, err := scan(ctx, s, table.ScanOptions{})
+	got, err := w.scan(ctx, s, table.ScanOptions{})
 	if err != nil {
 		return step, fmt.Errorf("snapshot after step %d: %w", step, err)
 	}
@@ -378,6 +481,9 @@ func (w *world) look(ctx context.Context, tb *table.Table, rnd *rand.Rand) (step
 		return step, fmt.Errorf("snapshot after step %d (-want +got):\n%s", step, diff)
 	}
 	w.count("checks", 1)
+	if err := w.checkIndex(ctx, s); err != nil {
+		return step, fmt.Errorf("after step %d: %w", step, err)
+	}
 	if step < 2 {
 		return step, nil
 	}
@@ -390,7 +496,7 @@ func (w *world) look(ctx context.Context, tb *table.Table, rnd *rand.Rand) (step
 	if err != nil {
 		return step, err
 	}
-	if got, err = scan(ctx, old, table.ScanOptions{}); err != nil {
+	if got, err = w.scan(ctx, old, table.ScanOptions{}); err != nil {
 		return step, fmt.Errorf("as of step %d: %w", earlier, err)
 	}
 	if diff := cmp.Diff(w.after(earlier).rows(), got); diff != "" {
@@ -400,21 +506,44 @@ func (w *world) look(ctx context.Context, tb *table.Table, rnd *rand.Rand) (step
 	if err != nil {
 		return step, err
 	}
-	if got, err = scan(ctx, inc, table.ScanOptions{}); err != nil {
+	if got, err = w.scan(ctx, inc, table.ScanOptions{}); err != nil {
 		return step, fmt.Errorf("incremental from step %d to %d: %w", earlier, step, err)
 	}
 	for id, r := range want {
-		if r.step > earlier && !r.deleted && got[id] != fmt.Sprintf("%d,%s", r.ts, r.name) {
-			return step, fmt.Errorf("incremental from step %d to %d: key %s is %q, want %d,%s", earlier, step, id, got[id], r.ts, r.name)
+		if r.step > earlier && !r.deleted && got[id] != r.String() {
+			return step, fmt.Errorf("incremental from step %d to %d: key %s is %q, want %s", earlier, step, id, got[id], r)
 		}
 	}
 	w.count("checks", 1)
 	return step, nil
 }
 
+// checkIndex holds the record index of the metadata table, if there is one, against the files.
+func (w *world) checkIndex(ctx context.Context, s *table.Snapshot) error {
+	var differ []string
+	keys, err := s.CheckRecordIndex(ctx, func(d table.KeyDifference) { differ = append(differ, d.String()) })
+	if err != nil {
+		return fmt.Errorf("record index of the metadata table: %w", err)
+	}
+	if len(differ) > 0 {
+		return fmt.Errorf("record index of the metadata table: %s", strings.Join(differ, "\n"))
+	}
+	w.count("record index keys", int(keys))
+	return nil
+}
+
 // settle finishes what the last process left, and then the table holds what it must and nothing else.
 func (w *world) settle(ctx context.Context) error {
-	tb, err := table.Open(ctx, w.disk, "lake/t", w.options)
+	o := w.options
+	var r *index.Record
+	if w.locator == nil {
+		var err error
+		if r, err = w.openLocal(&process{name: "end"}); err != nil {
+			return err
+		}
+		o.Events.Written = r.Written
+	}
+	tb, err := table.Open(ctx, w.disk, "lake/t", o)
 	if err != nil {
 		return err
 	}
@@ -438,12 +567,20 @@ func (w *world) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	got, err := scan(ctx, s, table.ScanOptions{})
+	got, err := w.scan(ctx, s, table.ScanOptions{})
 	if err != nil {
 		return err
 	}
 	if diff := cmp.Diff(w.after(w.steps).rows(), got); diff != "" {
 		return fmt.Errorf("in the end (-want +got):\n%s", diff)
+	}
+	if err := w.checkIndex(ctx, s); err != nil {
+		return fmt.Errorf("in the end: %w", err)
+	}
+	if r != nil {
+		if err := w.settleLocal(ctx, tb, r, len(got)); err != nil {
+			return fmt.Errorf("in the end: %w", err)
+		}
 	}
 	if diff, err := tb.CheckMetadata(ctx); err != nil || len(diff) > 0 {
 		return fmt.Errorf("metadata table: %v, %w", diff, err)
@@ -482,6 +619,29 @@ func (w *world) strays(ctx context.Context, tb *table.Table) error {
 	return nil
 }
 
+// String tells which kind of life it is.
+func (w *world) String() string {
+	out := fmt.Sprintf("v%d %s", w.config.Version, w.config.Type)
+	for _, o := range []struct {
+		is   bool
+		what string
+	}{
+		{w.bucket, "bucket index"}, {w.locator == nil, "record index"}, {w.spread, "spread keys"}, {w.unique(), "unique keys"},
+		{w.options.Metadata != "", "metadata table"}, {w.options.RecordIndex, "Hudi's record index"}, {w.build, "Hudi's record index later"},
+	} {
+		if o.is {
+			out += ", " + o.what
+		}
+	}
+	return out
+}
+
+// after fires after so many milliseconds, and the microseconds that tell who waits: nobody wakes at the same moment as another,
+// where it would be chance who comes first.
+func after(millis int, who time.Duration) <-chan time.Time {
+	return time.After(time.Duration(millis)*time.Millisecond + who*time.Microsecond)
+}
+
 func (w *world) run() {
 	ctx := context.Background()
 	w.config.Name, w.config.Key, w.config.PartitionBy, w.config.Ordering = "t", []string{"id"}, []string{"part"}, []string{"ts"}
@@ -494,7 +654,7 @@ func (w *world) run() {
 	for i := range cap(readers) {
 		p := &process{name: fmt.Sprintf("reader%d", i)}
 		rnd := rand.New(rand.NewPCG(w.seed, uint64(100+i)))
-		go func() { readers <- w.read(ctx, p, rnd, stop) }()
+		go func() { readers <- w.read(ctx, p, time.Duration(400+i), rnd, stop) }()
 	}
 	go func() {
 		defer close(ended)
@@ -535,7 +695,7 @@ func (w *world) run() {
 	w.failed = w.settle(ctx)
 }
 
-// TestLives runs one life a seed. -seed N -seeds 1 repeats the one that a failure names.
+// TestLives runs one life a seed. -seed N -seeds 1 repeats the one that a failure names, -calls shows all that it did.
 func TestLives(t *testing.T) {
 	n := *seeds
 	if testing.Short() {
@@ -545,19 +705,44 @@ func TestLives(t *testing.T) {
 	for seed := *first; seed < *first+uint64(n); seed++ {
 		synctest.Test(t, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 1))
-			w := &world{t: t, seed: seed, disk: mem.New(), rnd: rnd, states: map[int]state{0: {}}, did: did, steps: 8 + rnd.IntN(25),
+			w := &world{t: t, seed: seed, disk: mem.New(), rnd: rnd, states: map[int]state{0: {}}, did: did, steps: 6 + rnd.IntN(22),
 				gate:    &gate{rnd: rand.New(rand.NewPCG(seed, 2)), faults: []float64{0, 0.003, 0.01}[rnd.IntN(3)]},
 				config:  table.Config{Version: []int{9, 8, 6}[rnd.IntN(3)], Type: []string{"cow", "mor"}[rnd.IntN(2)]},
 				options: table.Options{Metadata: []string{"", "always"}[rnd.IntN(2)], Compression: "snappy", RowGroupRows: 5, TargetSize: 1 << 20, SmallFile: []int64{-1, 1 << 20}[rnd.IntN(2)], Parallelism: 2},
 			}
-			w.locator = func() table.Locator { return index.NewBloom(index.BloomOptions{Parallelism: 2}) }
-			if w.bucket = rnd.IntN(2) == 0; w.bucket {
-				w.locator = func() table.Locator { return index.NewBucket(2, []string{"id"}, index.BucketOptions{}) }
+			scope := index.ScopePartition
+			if w.spread = rnd.IntN(2) == 0; w.spread && rnd.IntN(3) > 0 {
+				scope, w.options.Unique = index.ScopeTable, "table"
+			}
+			switch kind := rnd.IntN(4); {
+			case kind < 2:
+				w.local = newLocal(localDir(t), scope, rand.New(rand.NewPCG(seed, 3)))
+			case kind == 2 && scope == index.ScopePartition:
+				w.bucket = true
+				var n atomic.Int64
+				o := index.BucketOptions{NewID: func() string { return fmt.Sprintf("a1b2c3d4-%06d", n.Add(1)) }}
+				w.locator = func() table.Locator { return index.NewBucket(2, []string{"id"}, o) }
+			default:
+				w.locator = func() table.Locator { return index.NewBloom(index.BloomOptions{Scope: scope, Parallelism: 2}) }
+			}
+			if v := w.config.Version; v == 9 || scope == index.ScopeTable {
+				switch what := rnd.IntN(3); {
+				case what == 0 && v >= 8:
+					w.options.Metadata, w.options.RecordIndex = "always", true
+				case what == 1:
+					w.build = true
+				}
 			}
 			w.run()
+			if *calls != "" {
+				text := w.String() + "\n" + strings.Join(w.gate.trace, "\n") + "\n"
+				if err := os.WriteFile(filepath.Join(*calls, fmt.Sprint(seed)), []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if w.failed != nil {
 				trace := w.gate.trace
-				t.Fatalf("seed %d (v%d %s): %v\nthe last calls:\n%s", seed, w.config.Version, w.config.Type, w.failed, strings.Join(trace[max(0, len(trace)-40):], "\n"))
+				t.Fatalf("seed %d (%s): %v\nthe last calls:\n%s", seed, w, w.failed, strings.Join(trace[max(0, len(trace)-40):], "\n"))
 			}
 		})
 		if t.Failed() {
@@ -565,8 +750,9 @@ func TestLives(t *testing.T) {
 		}
 	}
 	t.Logf("%d lives: %v", n, did)
-	for _, what := range []string{"checks", "deaths", "cleans", "instants archived", "clusterings", "compactions"} {
-		if did[what] < n/10 {
+	for what, least := range map[string]int{"checks": n, "deaths": n / 2, "cleans": n / 10, "instants archived": n, "clusterings": n / 10, "compactions": n / 10,
+		"key map checks": n, "key map hits": n, "key map restored": n / 30, "record index keys": n, "record indexes built": n / 30} {
+		if did[what] < least {
 			t.Errorf("%s: %d in %d lives: nothing was tested", what, did[what], n)
 		}
 	}
