@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -68,12 +69,23 @@ type Adopter struct {
 	shape  *shape   // nil until the first row group
 	keys   *keyTracker
 	src    *adopted // the last source
-	timed  bool // a source with days or times was there, by the calendar times
+	timed  bool     // a source with days or times was there, by the calendar times
 	times  string
 	kv     []keyValue // what the sources say of it
-	buf    []byte
+	*adoptBuffers
 	closed bool
 }
+
+// adoptBuffers are used again for each row group, and by the next Adopter.
+type adoptBuffers struct {
+	buf     []byte // chunks of the source
+	scratch []byte // a decompressed page
+	keyLeaf leaf
+	column  leaf   // being written anew
+	values  []byte // of it, converted
+}
+
+var adoptBufferPool = sync.Pool{New: func() any { return new(adoptBuffers) }}
 
 // NewAdopter starts a file on w. Nothing but Close makes it a valid one.
 func NewAdopter(w io.Writer, o AdoptOptions) (*Adopter, error) {
@@ -119,6 +131,7 @@ func NewAdopter(w io.Writer, o AdoptOptions) (*Adopter, error) {
 	if k != len(o.Columns) {
 		return nil, fmt.Errorf("parquet: sources for %d columns, the schema has %d beside the meta columns", len(o.Columns), k)
 	}
+	a.adoptBuffers = adoptBufferPool.Get().(*adoptBuffers)
 	return a, nil
 }
 
@@ -238,7 +251,7 @@ func levelled(f arrow.Field, src *node) (arrow.Field, error) {
 }
 
 func unlike(f arrow.Field, src *node) error {
-	return fmt.Errorf("column %s is %s in the file and cannot become %s; map it to another column", f.Name, src.typ, f.Type)
+	return fmt.Errorf("%w: column %s is %s in the file and cannot become %s; map it to another column", format.ErrUnsupported, f.Name, src.typ, f.Type)
 }
 
 // named finds the node of that name, in any case if there is but one.
@@ -441,14 +454,12 @@ func (d *adopted) absent(dst, head *node, def []int16) {
 // a reader who knows (PARQUET-246), and readers suspect a writer whose name they cannot make out.
 func trustedDelta(createdBy string) bool {
 	app, rest, ok := strings.Cut(createdBy, " version ")
-	if !ok || app == "" {
-		return false
+	if app != "parquet-mr" {
+		return ok && app != ""
 	}
 	var major, minor int
-	if n, err := fmt.Sscanf(rest, "%d.%d", &major, &minor); n != 2 || err != nil {
-		return false
-	}
-	return app != "parquet-mr" || major > 1 || minor >= 8
+	n, _ := fmt.Sscanf(rest, "%d.%d", &major, &minor)
+	return n == 2 && (major > 1 || minor >= 8)
 }
 
 // Keys of the footer that say by which calendar and in which zone days and times were written (Spark's DataSourceUtils,
@@ -587,6 +598,10 @@ func (a *Adopter) Close() (Summary, error) {
 		return Summary{}, fmt.Errorf("parquet: the file is closed already")
 	}
 	a.closed = true
+	if n := cap(a.buf) + cap(a.scratch) + cap(a.keyLeaf.data) + cap(a.column.data); n < 64<<20 {
+		adoptBufferPool.Put(a.adoptBuffers)
+	}
+	a.adoptBuffers = nil
 	s := a.shape
 	if s == nil {
 		var err error
@@ -629,6 +644,9 @@ func (j *adoption) read(g *rowGroup) error {
 	total := int64(0)
 	for _, k := range order {
 		c := g.chunks[k]
+		if c.size == 0 {
+			return fmt.Errorf("%w: column %s has no bytes for %d rows", format.ErrCorrupt, c.col, g.rows)
+		}
 		if n := len(spans) - 1; n >= 0 && c.start <= spans[n].to+adoptGap {
 			total += max(0, c.start+c.size-spans[n].to)
 			spans[n].to = max(spans[n].to, c.start+c.size)
@@ -658,16 +676,15 @@ func (j *adoption) read(g *rowGroup) error {
 
 func (j *adoption) chunk(col int) *chunk { return j.d.f.groups[j.group].chunks[col] }
 
-// decoded is a column of the source; keep says that it will be asked for again.
-func (j *adoption) decoded(col int, keep bool) (*leaf, error) {
-	if l := j.leaves[col]; l != nil {
-		return l, nil
+// decoded is a column of the source, put into l if this package decodes it.
+func (j *adoption) decoded(col int, l *leaf) (*leaf, error) {
+	if have := j.leaves[col]; have != nil {
+		return have, nil
 	}
 	c := j.chunk(col)
-	var l *leaf
 	var err error
 	if c.native() {
-		l, err = c.decode(j.data[col])
+		err = c.decodeOver(l, &j.a.scratch, j.data[col])
 	} else {
 		l, err = j.d.f.decodeForeign(j.group, c.col, col, c.values())
 	}
@@ -677,10 +694,16 @@ func (j *adoption) decoded(col int, keep bool) (*leaf, error) {
 	if l.rows() != j.rows {
 		return nil, fmt.Errorf("%w: column %s has %d rows of %d", format.ErrCorrupt, c.col, l.rows(), j.rows)
 	}
-	if keep {
+	return l, nil
+}
+
+// kept is decoded for a column that will be asked for again.
+func (j *adoption) kept(col int, l *leaf) (*leaf, error) {
+	l, err := j.decoded(col, l)
+	if err == nil {
 		j.leaves[col] = l
 	}
-	return l, nil
+	return l, err
 }
 
 func (j *adoption) run(keys *array.String) error {
@@ -720,7 +743,7 @@ func (j *adoption) recordKeys(n *node, keys *array.String) error {
 		}
 		j.keys = out[n.col]
 	} else {
-		l, err := j.decoded(j.d.key.src.col, true)
+		l, err := j.kept(j.d.key.src.col, &j.a.keyLeaf)
 		if err != nil {
 			return err
 		}
@@ -789,7 +812,7 @@ func (j *adoption) column(k int) error {
 		return j.fill(k, nil)
 	}
 	if p.src == nil {
-		l, err := j.decoded(p.head.first, true)
+		l, err := j.kept(p.head.first, new(leaf))
 		if err != nil {
 			return err
 		}
@@ -809,14 +832,14 @@ func (j *adoption) column(k int) error {
 		j.chunks[k] = out
 		return j.statistics(out, p, col)
 	}
-	l, err := j.decoded(p.src.col, false)
+	l, err := j.decoded(p.src.col, &j.a.column)
 	if err != nil {
 		return err
 	}
 	if l, err = p.relevel(l, col); err != nil {
 		return err
 	}
-	if l, err = convertValues(l, p.src, c.col, p.dst, col); err != nil {
+	if l, err = convertValues(l, p.src, c.col, p.dst, col, &j.a.values); err != nil {
 		return err
 	}
 	j.chunks[k], err = encodeChunk(col, l, j.a.codec)
@@ -881,7 +904,7 @@ func (j *adoption) statistics(out *chunkOut, p *leafPlan, col *column) error {
 	_, _, bounded := t.bounds(col, p.dst, st)
 	nulls := st.get(stNulls)
 	if nulls == nil || !bounded && nulls.num < int64(j.rows) {
-		l, err := j.decoded(p.src.col, false)
+		l, err := j.decoded(p.src.col, &j.a.column)
 		if err != nil {
 			return err
 		}
@@ -910,6 +933,9 @@ func (p *leafPlan) relevel(l *leaf, dst *column) (*leaf, error) {
 		d := 0
 		if l.def != nil {
 			d = int(l.def[i])
+		}
+		if d >= len(p.def) {
+			return nil, fmt.Errorf("%w: column %s: definition level out of range", format.ErrCorrupt, dst)
 		}
 		to := p.def[d]
 		if to < 0 {
@@ -949,13 +975,17 @@ func (p *leafPlan) missing(l *leaf, dst *column) (*leaf, error) {
 	return out, nil
 }
 
-// convertValues makes the values of l, a column of the source, those that dst stores. Levels stay.
-func convertValues(l *leaf, n *node, c *column, dst *node, dc *column) (*leaf, error) {
+// convertValues makes the values of l, a column of the source, those that dst stores, in buf if that helps. Levels stay.
+func convertValues(l *leaf, n *node, c *column, dst *node, dc *column, buf *[]byte) (*leaf, error) {
 	if sameValues(n, c, dst.typ, dc) {
 		return l, nil
 	}
 	out := &leaf{n: l.n, def: l.def, rep: l.rep, width: dc.width}
 	count := l.values()
+	room := func(n int) []byte {
+		*buf = grow(*buf, n)
+		return *buf
+	}
 	wrong := func(what string, v any) error {
 		return fmt.Errorf("%w: column %s: %v is %s for %s, it is %s in the file", format.ErrUnsupported, dc, v, what, dst.typ, n.typ)
 	}
@@ -977,13 +1007,14 @@ func convertValues(l *leaf, n *node, c *column, dst *node, dc *column) (*leaf, e
 		if !ok || n.conv != convIntDec || have.Scale != t.Scale || have.Precision > t.Precision || dc.physical != typeFixed {
 			break
 		}
+		out.fixed = room(dc.width * count)
 		return out, intDecimals(out, l, c, func(v int64) error { return wrong("too large", v) })
 	case *arrow.Time64Type:
 		have, ok := n.typ.(*arrow.Time64Type)
 		if !ok || have.Unit != arrow.Nanosecond {
 			break
 		}
-		out.fixed = make([]byte, 8*count)
+		out.fixed = room(8 * count)
 		for i := range count {
 			binary.LittleEndian.PutUint64(out.fixed[i*8:], binary.LittleEndian.Uint64(l.fixed[i*8:])/1000)
 		}
@@ -996,7 +1027,7 @@ func convertValues(l *leaf, n *node, c *column, dst *node, dc *column) (*leaf, e
 		if have.Unit > t.Unit && t.Unit == arrow.Millisecond {
 			return nil, fmt.Errorf("%w: column %s is %s in the file, which is finer than %s", format.ErrUnsupported, dc, have, t)
 		}
-		out.fixed = make([]byte, 8*count)
+		out.fixed = room(8 * count)
 		for i := range count {
 			var v int64
 			switch {
@@ -1028,7 +1059,7 @@ func convertValues(l *leaf, n *node, c *column, dst *node, dc *column) (*leaf, e
 		return nil, err
 	}
 	if arr, err = coerce(arr, dst.typ, strings.Join(dc.path, ".")); err != nil {
-		return nil, fmt.Errorf("%w: %w", format.ErrUnsupported, err)
+		return nil, fmt.Errorf("%w: %s to %s: %w", format.ErrUnsupported, n.typ, dst.typ, err)
 	}
 	if dc.width == 0 {
 		out.off = []int32{0}
@@ -1044,10 +1075,9 @@ func floorDiv(a, b int64) int64 {
 	return q
 }
 
-// intDecimals writes the integers of l as big-endian numbers of out's width.
+// intDecimals writes the integers of l as big-endian numbers of out's width, over what out holds.
 func intDecimals(out, l *leaf, c *column, tooLarge func(int64) error) error {
 	count, w := l.values(), out.width
-	out.fixed = make([]byte, w*count)
 	for i := range count {
 		var v int64
 		if c.physical == typeInt32 {

@@ -442,3 +442,33 @@ func (c *chunk) decode(data []byte) (*leaf, error) {
 	}
 	return l, nil
 }
+
+// decodeOver reads the whole chunk into l, over what is there, decompressing in scratch.
+func (c *chunk) decodeOver(l *leaf, scratch *[]byte, data []byte) error {
+	dictPage, pages, err := c.splitPages(data)
+	if err != nil {
+		return err
+	}
+	dict, err := c.decodeDict(dictPage)
+	if err != nil {
+		return err
+	}
+	over := leaf{width: c.col.width, fixed: l.fixed[:0], off: append(l.off[:0], 0), data: l.data[:0]}
+	if c.col.width > 0 {
+		over.off = l.off[:0]
+	}
+	if c.col.maxDef > 0 {
+		over.def = slices.Grow(l.def[:0], 1)
+	}
+	if c.col.maxRep > 0 {
+		over.rep = slices.Grow(l.rep[:0], 1)
+	}
+	*l = over
+	c = &chunk{col: c.col, rec: c.rec, meta: c.meta, codec: c.codec, start: c.start, size: c.size, scratch: scratch}
+	for i := range pages {
+		if err := c.decodePage(&pages[i], dict, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}

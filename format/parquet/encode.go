@@ -150,12 +150,26 @@ func writeLeaf(col *column, l *leaf, c codec) (*chunkWriter, error) {
 func writeConstant(col *column, value []byte, rows int, c codec) (*chunkWriter, error) {
 	w := &chunkWriter{col: col, codec: c, dictEnc: encRLEDict, dict: newDictionary(col.newLeaf())}
 	w.dict.index(value)
-	l := &leaf{n: rows, width: 4, fixed: make([]byte, 4*rows)}
-	if col.maxDef > 0 {
-		l.def = slices.Repeat([]uint8{uint8(col.maxDef)}, rows)
+	if rows == 0 {
+		return w, nil
 	}
-	walk := newWalker(l, col)
-	return w, w.page(walk, rows)
+	var body []byte
+	if col.maxDef > 0 {
+		body = appendRun(append(body, 0, 0, 0, 0), rows, col.maxDef)
+		binary.LittleEndian.PutUint32(body, uint32(len(body)-4))
+	}
+	body = appendRun(append(body, 1), rows, 0) // indices of one bit
+	p := outPage{n: rows, rows: rows, encoding: encRLEDict, bounds: w.dict.bounds([]uint32{0}, col.order), boundsKnown: true}
+	var err error
+	w.buf, p.uncompressed, err = appendPage(nil, c, body, pageData, phData, dataHeader(rows, encRLEDict))
+	p.size = len(w.buf)
+	w.pages = append(w.pages, p)
+	return w, err
+}
+
+// dataHeader is the DataPageHeader of a page of n entries.
+func dataHeader(n, encoding int) *record {
+	return newRecord(thriftField{1, vI32(n)}, thriftField{2, vI32(encoding)}, thriftField{3, vI32(encRLE)}, thriftField{4, vI32(encRLE)})
 }
 
 // add cuts l, which holds indices when there is a dictionary, into pages.
@@ -218,9 +232,8 @@ func (w *chunkWriter) page(walk *walker, rows int) error {
 		p.bounds = v.bounds(w.col.order)
 	}
 	w.scratch = body
-	header := newRecord(thriftField{1, vI32(p.n)}, thriftField{2, vI32(p.encoding)}, thriftField{3, vI32(encRLE)}, thriftField{4, vI32(encRLE)})
 	var err error
-	w.buf, p.uncompressed, err = appendPage(w.buf, w.codec, body, pageData, phData, header)
+	w.buf, p.uncompressed, err = appendPage(w.buf, w.codec, body, pageData, phData, dataHeader(p.n, p.encoding))
 	p.size = len(w.buf) - p.at
 	w.pages = append(w.pages, p)
 	return err

@@ -116,6 +116,11 @@ func appendHybrid[T level](b []byte, vals []T, width int) []byte {
 	return appendPacked(b, vals[min(literal, len(vals)):], width)
 }
 
+// appendRun appends count times a value of less than a byte.
+func appendRun(b []byte, count, v int) []byte {
+	return append(binary.AppendUvarint(b, uint64(count)<<1), byte(v))
+}
+
 func appendPacked[T level](b []byte, vals []T, width int) []byte {
 	if len(vals) == 0 {
 		return b

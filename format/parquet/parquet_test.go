@@ -299,7 +299,12 @@ func fill(r *rand.Rand, b array.Builder, f arrow.Field, small bool) {
 		b.Append(true)
 		mt := f.Type.(*arrow.MapType)
 		for k := range r.IntN(4) {
-			b.KeyBuilder().(*array.StringBuilder).Append(fmt.Sprint("k", k))
+			switch keys := b.KeyBuilder().(type) {
+			case *array.Int32Builder:
+				keys.Append(int32(k))
+			case *array.StringBuilder:
+				keys.Append(fmt.Sprint("k", k))
+			}
 			fill(r, b.ItemBuilder(), mt.ItemField(), small)
 		}
 	case *array.ListBuilder:

@@ -11,7 +11,7 @@ import (
 // the file's codec: a number is its predecessor but for the last digits, so that the compressed form is
 // known without searching for matches.
 func sequence(col *column, prefix string, first int64, rows int) (*chunkOut, error) {
-	w := &chunkWriter{col: col, codec: snappyCodec, dictEnc: encRLEDict}
+	w := &chunkWriter{col: col, codec: snappyCodec, dictEnc: encRLEDict, buf: make([]byte, 0, 256+6*rows), scratch: make([]byte, 0, 256+6*min(rows, pageRows))}
 	for at := 0; at < rows; at += pageRows {
 		w.sequencePage(prefix, first+int64(at), min(pageRows, rows-at))
 	}
@@ -21,8 +21,8 @@ func sequence(col *column, prefix string, first int64, rows int) (*chunkOut, err
 func (w *chunkWriter) sequencePage(prefix string, first int64, rows int) {
 	var head []byte // levels
 	if w.col.maxDef > 0 {
-		run := appendHybridRun(nil, uint64(rows), byte(w.col.maxDef))
-		head = append(binary.LittleEndian.AppendUint32(head, uint32(len(run))), run...)
+		head = appendRun(make([]byte, 4, 16), rows, w.col.maxDef)
+		binary.LittleEndian.PutUint32(head, uint32(len(head)-4))
 	}
 	size := len(head)
 	body := w.scratch[:0]
@@ -57,7 +57,7 @@ func (w *chunkWriter) sequencePage(prefix string, first int64, rows int) {
 	w.scratch = body
 	length := binary.AppendUvarint(nil, uint64(size))
 	header := newRecord(thriftField{phType, vI32(pageData)}, thriftField{phUncompressed, vI32(size)}, thriftField{phCompressed, vI32(len(length) + len(body))},
-		thriftField{phData, vRecord(newRecord(thriftField{1, vI32(rows)}, thriftField{2, vI32(encPlain)}, thriftField{3, vI32(encRLE)}, thriftField{4, vI32(encRLE)}))}).append(nil)
+		thriftField{phData, vRecord(dataHeader(rows, encPlain))}).append(nil)
 	p := outPage{at: len(w.buf), n: rows, rows: rows, uncompressed: len(header) + size, boundsKnown: true, encoding: encPlain, bounds: sequenceBounds(prefix, first, first+int64(rows)-1)}
 	w.buf = append(append(append(w.buf, header...), length...), body...)
 	p.size = len(w.buf) - p.at
@@ -89,11 +89,6 @@ func sequenceBounds(prefix string, first, last int64) bounds {
 	}
 	b.min, b.max = append([]byte(prefix), b.min...), append([]byte(prefix), b.max...)
 	return b
-}
-
-// appendHybridRun appends one run of a value of less than a byte.
-func appendHybridRun(b []byte, count uint64, v byte) []byte {
-	return append(binary.AppendUvarint(b, count<<1), v)
 }
 
 // snappyLiteral appends b, which is not empty, as literals of a snappy block.

@@ -267,7 +267,9 @@ func (s *shape) mapping(n *node, e *element, path []string) error {
 		c.name = name
 		n.children = append(n.children, c)
 	}
-	n.typ = arrow.MapOfFields(n.children[0].field(), n.children[1].field())
+	key := n.children[0].field()
+	key.Nullable = false // some writers say optional, which no map is
+	n.typ = arrow.MapOfFields(key, n.children[1].field())
 	return nil
 }
 
