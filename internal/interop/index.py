@@ -216,6 +216,9 @@ class Indexed(mor.Life):
         for f in new:
             os.remove(f"{copy}/{f}")
         rows = [r for r in self.shop.rows.values() if r["id"] not in first]
+        if left := {str(r["id"]) for r in rows} & {k for k, _ in index_of(self.worker(), copy, self.s.tmp)[0]}:
+            return f"the harmed index has {sorted(left)}"
+        self.l.run("verify", "--path", copy, ok=(1,))
         path, self.path = self.path, copy
         try:
             self.write(self.shop.table(rows), "upsert", hoodie_parquet_small_file_limit="0")  # else they meet in the file
@@ -242,24 +245,26 @@ class Indexed(mor.Life):
         self.l.run("compact", "-c", self.l.config, "--max-delta-commits", "1", "--no-clean", "--no-archive")
         self.needs("lakectl compacts", sorted(set(timeline(self.disk)) - before), ".commit")
 
+    def load(self):
+        self.shop.create(400)
+        self.produce()
+        self.l.catch_up()
+        self.change()
+
     def ours(self):
         """lakectl makes the table, with the index."""
-        def load():
-            self.shop.create(400)
-            self.produce()
-            self.l.catch_up()
-            self.change()
-        return self.step("load", load)
+        return self.step("load", self.load)
 
     def many(self):
-        """... and the metadata table is compacted."""
-        def changes():
+        """... and with so many commits that the metadata table is compacted."""
+        def load():
+            self.load()
             for _ in range(10):
                 self.change()
             d = f"{self.disk}/.hoodie/metadata/.hoodie/timeline"
             if not any(f.endswith(".commit") for f in os.listdir(d)):
                 raise RuntimeError(f"no compaction among {sorted(os.listdir(d))[-5:]}")
-        return self.ours() and self.step("the metadata table is compacted", changes)
+        return self.step("a dozen commits, the metadata table is compacted", load)
 
     def theirs(self):
         """Spark makes the table, with the index."""
@@ -272,10 +277,7 @@ class Indexed(mor.Life):
     def late(self):
         """lakectl gives the table an index when it has rows."""
         def grow():
-            self.shop.create(400)
-            self.produce()
-            self.l.catch_up()
-            self.change()
+            self.load()
             if has(self.disk):
                 raise RuntimeError("there is a record index already")
 
