@@ -219,11 +219,7 @@ var anew = map[string]string{
 }
 
 func TestAdopt(t *testing.T) {
-	names, err := filepath.Glob("testdata/adopt/*.parquet")
-	if err != nil || len(names) == 0 {
-		t.Fatal("no files", err)
-	}
-	for _, name := range names {
+	for _, name := range adoptFiles(t) {
 		base := strings.TrimSuffix(filepath.Base(name), ".parquet")
 		t.Run(base, func(t *testing.T) {
 			b, err := os.ReadFile(name)

@@ -8,10 +8,18 @@ import (
 	pq "github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"io"
+
+	"github.com/lakectl/lakectl/format"
 )
 
-// decodeForeign reads a chunk whose encodings or codec this package does not handle, with arrow-go's page decoders.
-func (f *File) decodeForeign(rowGroup int, c *column, col int, entries int64) (*leaf, error) {
+// decodeForeign reads a chunk whose encodings or codec this package does not handle, with arrow-go's page decoders. These
+// panic at some damaged pages.
+func (f *File) decodeForeign(rowGroup int, c *column, col int, entries int64) (l *leaf, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			l, err = nil, fmt.Errorf("%w: column %s: %v", format.ErrCorrupt, c, p)
+		}
+	}()
 	r, err := file.NewParquetReader(io.NewSectionReader(f.r, 0, f.size))
 	if err != nil {
 		return nil, fmt.Errorf("column %s: %w", c, err)
@@ -21,7 +29,7 @@ func (f *File) decodeForeign(rowGroup int, c *column, col int, entries int64) (*
 	if err != nil {
 		return nil, fmt.Errorf("column %s: %w", c, err)
 	}
-	l := c.newLeaf()
+	l = c.newLeaf()
 	switch cr := cr.(type) {
 	case *file.BooleanColumnChunkReader:
 		err = drain(l, c, entries, cr.ReadBatch, func(v bool) {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -64,6 +65,74 @@ func TestDamaged(t *testing.T) {
 		}
 		if _, err := Open(bytes.NewReader(whole[:len(whole)-3]), int64(len(whole)-3)); err == nil {
 			t.Errorf("%s: opened without its end", name)
+		}
+	}
+}
+
+// FuzzAdopt adopts damaged sources: they may be refused, or give a file that can be opened.
+func FuzzAdopt(f *testing.F) {
+	for _, name := range adoptFiles(f) {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) { adoptWhatThereIs(t, b) })
+}
+
+func adoptFiles(t testing.TB) []string {
+	t.Helper()
+	names, err := filepath.Glob("testdata/adopt/*.parquet")
+	if err != nil || len(names) == 0 {
+		t.Fatal("no files", err)
+	}
+	return names
+}
+
+func adoptWhatThereIs(t *testing.T, b []byte) {
+	src, err := Open(bytes.NewReader(b), int64(len(b)))
+	if err != nil || src.NumRows() > 1<<16 {
+		return
+	}
+	for _, group := range src.groups {
+		for _, c := range group.chunks {
+			if c.values() > 1<<16 {
+				return
+			}
+		}
+	}
+	var out bytes.Buffer
+	a, err := NewAdopter(&out, adoptOptions(src))
+	if err != nil {
+		return
+	}
+	for g := range src.groups {
+		_ = a.Add(src, g, nil)
+	}
+	if _, err := a.Close(); err == nil {
+		openBytes(t, out.Bytes())
+	}
+}
+
+func TestAdoptDamaged(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 7))
+	for _, name := range adoptFiles(t) {
+		whole, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		footer := int(binary.LittleEndian.Uint32(whole[len(whole)-8:]))
+		for range 60 {
+			b := bytes.Clone(whole)
+			for range 1 + r.IntN(4) {
+				at := r.IntN(len(b) - 8)
+				if r.IntN(2) == 0 {
+					at = len(b) - 8 - 1 - r.IntN(footer)
+				}
+				b[at] ^= byte(1 << r.IntN(8))
+			}
+			adoptWhatThereIs(t, b)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 // Package parquet reads and writes Hudi base files: Parquet with five meta columns first and a bloom filter of the record
 // keys in the footer. Data goes between Arrow arrays and pages column by column; when a file becomes the next one of its
-// file group, pages in which nothing changes are copied as the bytes they are.
+// file group, pages in which nothing changes are copied as the bytes they are; so are the columns of other Parquet files
+// whose row groups become row groups of a base file.
 //
 // Files are written so that every engine reads them and Hudi's own merge takes them on: version 1 data pages in PLAIN and
 // RLE_DICTIONARY, decimals as fixed of the size that Avro gives them, lists as list/element and maps as key_value. Files of others
