@@ -212,9 +212,9 @@ var anew = map[string]string{
 	"pyarrow_nested_v2_item": "",
 	"pyarrow_no_statistics":  "",
 	"pyarrow_required":       "ns tns u32 u64",
-	"pyarrow_v1_plain_gzip":  "ns tns u32 u64",
+	"pyarrow_v1_plain_gzip":  "u32 u64",
 	"pyarrow_v1_snappy":      "ns tns u32 u64",
-	"pyarrow_v2_plain_none":  "ns tns",
+	"pyarrow_v2_plain_none":  "",
 	"pyarrow_v2_zstd":        "ns tns u32 u64",
 }
 
