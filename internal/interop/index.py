@@ -218,7 +218,7 @@ class Indexed(mor.Life):
         rows = [r for r in self.shop.rows.values() if r["id"] not in first]
         if left := {str(r["id"]) for r in rows} & {k for k, _ in index_of(self.worker(), copy, self.s.tmp)[0]}:
             return f"the harmed index has {sorted(left)}"
-        self.l.run("verify", "--path", copy, ok=(1,))
+        self.l.run("verify", "--path", copy, "--keys", ok=(1,))
         path, self.path = self.path, copy
         try:
             self.write(self.shop.table(rows), "upsert", hoodie_parquet_small_file_limit="0")  # else they meet in the file
