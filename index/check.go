@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/lakectl/lakectl/index/keymap"
@@ -33,7 +34,6 @@ func (r *Record) Covered(ctx context.Context, s *table.Snapshot) (covered, of in
 // Check compares the index with the files: every live key of every slice that it covers. It returns how many keys were
 // compared and the first differences, max at most. It reads all key columns and changes nothing.
 func (r *Record) Check(ctx context.Context, s *table.Snapshot, most int) (checked int64, diffs []Difference, err error) {
-	generation := r.generation.Load()
 	known, err := r.survey(ctx, s, nil)
 	if err != nil {
 		return 0, nil, err
@@ -41,10 +41,8 @@ func (r *Record) Check(ctx context.Context, s *table.Snapshot, most int) (checke
 	var hashes []keymap.Hash
 	var values []keymap.Value
 	for _, sl := range known.all {
-		r.mu.Lock()
-		n, ok := r.current[sl.Group]
-		r.mu.Unlock()
-		if !ok || int(n) >= len(known.usable) || !known.usable[n] {
+		n, covered := r.covered(sl, known)
+		if !covered {
 			continue
 		}
 		seed := r.seed(sl.Group.Partition)
@@ -61,7 +59,19 @@ func (r *Record) Check(ctx context.Context, s *table.Snapshot, most int) (checke
 				hashes = append(hashes, keymap.Sum(k.at(i), seed))
 				values = append(values, keymap.None)
 			}
-			if err := r.ask(hashes, known.usable, values, generation); err != nil {
+			err = r.ask(hashes, known, values)
+			for errors.Is(err, errStale) && covered {
+				if known, err = r.survey(ctx, s, nil); err != nil {
+					return checked, diffs, err
+				}
+				if n, covered = r.covered(sl, known); covered {
+					err = r.ask(hashes, known, values)
+				}
+			}
+			if !covered {
+				break
+			}
+			if err != nil {
 				return checked, diffs, err
 			}
 			for i, v := range values {
@@ -82,4 +92,12 @@ func (r *Record) Check(ctx context.Context, s *table.Snapshot, most int) (checke
 		}
 	}
 	return checked, diffs, nil
+}
+
+// covered returns the number of the reading that covers a slice.
+func (r *Record) covered(sl fsview.FileSlice, known survey) (n uint32, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n, ok = r.current[sl.Group]
+	return n, ok && r.generation.Load() == known.generation && int(n) < len(known.usable) && known.usable[n]
 }

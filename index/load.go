@@ -113,8 +113,17 @@ func (r *Record) loadAll(ctx context.Context, t *table.Table) error {
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-time.After(time.Second):
-				continue
 			}
+			if err := r.mend(); err != nil {
+				return err
+			}
+			continue
+		}
+		if errors.Is(err, keymap.ErrDamaged) {
+			r.changing.Lock()
+			r.reset(err)
+			r.changing.Unlock()
+			continue
 		}
 		if err != nil || !more {
 			return err

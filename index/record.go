@@ -222,12 +222,12 @@ func (r *Record) gone(n uint32) bool {
 func (r *Record) renew(fill func(dir string) error) error {
 	r.using.Lock()
 	defer r.using.Unlock()
-	r.generation.Add(1)
 	if r.m != nil {
 		_ = r.m.Close() // it is thrown away
 		r.m = nil
 	}
 	r.mu.Lock()
+	r.generation.Add(1)
 	r.readings, r.current, r.loading, r.changed = nil, map[fsview.GroupID]uint32{}, map[fsview.GroupID]uint32{}, map[uint32]bool{}
 	r.mu.Unlock()
 	if err := os.RemoveAll(r.mapDir()); err != nil {
@@ -278,11 +278,12 @@ func (r *Record) Close() error {
 
 // survey is what of a snapshot is covered.
 type survey struct {
-	usable   []bool // by number of reading
-	readings []*reading
-	all      []fsview.FileSlice            // of the partitions asked for
-	open     map[string][]fsview.FileSlice // those that are not covered, by partition
-	opened   []fsview.FileSlice            // all of them
+	generation int64
+	usable     []bool // by number of reading
+	readings   []*reading
+	all        []fsview.FileSlice            // of the partitions asked for
+	open       map[string][]fsview.FileSlice // those that are not covered, by partition
+	opened     []fsview.FileSlice            // all of them
 }
 
 // survey looks at the slices of some partitions, or of all if there are none.
@@ -300,7 +301,7 @@ func (r *Record) survey(ctx context.Context, s *table.Snapshot, partitions []str
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	out.readings = r.readings
+	out.generation, out.readings = r.generation.Load(), r.readings
 	out.usable = make([]bool, len(r.readings))
 	for _, sl := range out.all {
 		if n, ok := r.current[sl.Group]; ok && r.readings[n].covers(sl) {
@@ -339,7 +340,6 @@ func (r *Record) Locate(ctx context.Context, s *table.Snapshot, b record.Batch) 
 		}
 	}
 	for {
-		generation := r.generation.Load()
 		known, err := r.survey(ctx, s, partitions)
 		if err != nil {
 			return nil, err
@@ -347,7 +347,7 @@ func (r *Record) Locate(ctx context.Context, s *table.Snapshot, b record.Batch) 
 		if len(known.open) > 0 {
 			r.poke()
 		}
-		values, err := r.get(groups, b, known, generation)
+		values, err := r.get(groups, b, known)
 		if errors.Is(err, keymap.ErrDamaged) {
 			r.changing.Lock()
 			r.reset(err)
@@ -374,11 +374,11 @@ func (r *Record) Locate(ctx context.Context, s *table.Snapshot, b record.Batch) 
 	}
 }
 
-// errStale says that the map was replaced under a look-up.
+// errStale says that the map, or a reading, was replaced under a look-up.
 var errStale = errors.New("the index was replaced meanwhile")
 
 // get asks the map.
-func (r *Record) get(groups []group, b record.Batch, known survey, generation int64) ([]keymap.Value, error) {
+func (r *Record) get(groups []group, b record.Batch, known survey) ([]keymap.Value, error) {
 	values := make([]keymap.Value, b.NumRows())
 	hashes := make([]keymap.Hash, b.NumRows())
 	keys := keysOf(b.Keys)
@@ -388,13 +388,14 @@ func (r *Record) get(groups []group, b record.Batch, known survey, generation in
 			hashes[i] = keymap.Sum(keys.at(int(i)), seed)
 		}
 	}
-	return values, r.ask(hashes, known.usable, values, generation)
+	return values, r.ask(hashes, known, values)
 }
 
-func (r *Record) ask(hashes []keymap.Hash, usable []bool, values []keymap.Value, generation int64) error {
+// ask is a look-up by hash, after a survey.
+func (r *Record) ask(hashes []keymap.Hash, known survey, values []keymap.Value) error {
 	r.using.RLock()
 	defer r.using.RUnlock()
-	if r.generation.Load() != generation {
+	if r.generation.Load() != known.generation {
 		return errStale
 	}
 	if r.m == nil { // everything is open
@@ -403,7 +404,18 @@ func (r *Record) ask(hashes []keymap.Hash, usable []bool, values []keymap.Value,
 		}
 		return nil
 	}
-	return r.m.Get(hashes, usable, values)
+	if err := r.m.Get(hashes, known.usable, values); err != nil {
+		return err
+	}
+	// What the loader has dropped since the survey a merge may have taken out of the map: then no answer is none.
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for n, is := range known.usable {
+		if is && r.readings[n].Gone {
+			return errStale
+		}
+	}
+	return nil
 }
 
 // seed makes the same key in two partitions two keys, where they are.
@@ -566,10 +578,8 @@ func (r *Record) sample(ctx context.Context, s *table.Snapshot, b record.Batch, 
 		return nil, nil
 	}
 	sl := known.all[at]
-	r.mu.Lock()
-	n, ok := r.current[sl.Group]
-	r.mu.Unlock()
-	if !ok || int(n) >= len(known.usable) || !known.usable[n] {
+	n, ok := r.covered(sl, known)
+	if !ok {
 		return nil, nil
 	}
 	var rows []int32
@@ -599,6 +609,9 @@ func (r *Record) sample(ctx context.Context, s *table.Snapshot, b record.Batch, 
 func (r *Record) Written(w table.Written) {
 	r.changing.Lock()
 	defer r.changing.Unlock()
+	if r.m == nil { // nothing of it would be kept
+		return
+	}
 	entries, err := r.follow(w)
 	if err == nil {
 		err = r.put(entries)
@@ -722,9 +735,6 @@ func (r *Record) drop(n uint32) {
 
 // put adds entries to the map and saves them with the readings that changed; changing is held.
 func (r *Record) put(entries []keymap.Entry) error {
-	if r.m == nil {
-		return nil
-	}
 	seq := r.m.Begin()
 	err := r.m.Put(seq, entries)
 	r.m.End(seq)

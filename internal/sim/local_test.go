@@ -14,12 +14,13 @@ import (
 	"time"
 
 	"github.com/lakectl/lakectl/index"
+	"github.com/lakectl/lakectl/index/keymap"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table"
 )
 
 // local is the local state of the processes of a life: directories with record indexes, as machines keep them. Its disk is a
-// real one, and never fails.
+// real one; some lose what they hold, or cannot be written for a while.
 type local struct {
 	options index.RecordOptions
 	root    string
@@ -27,7 +28,9 @@ type local struct {
 	made    int
 	dirs    []string // at rest, the last one used last
 	using   string
-	damaged int // 1: that one was not as a process leaves it
+	resets  int             // of the index in it, when it was opened
+	away    bool            // it cannot be written
+	harmed  map[string]bool // directories that may hold what no process wrote, or lack what one did
 }
 
 // localDir is a folder in memory, if there is such: most of the time would be spent waiting for the disk.
@@ -45,7 +48,7 @@ func localDir(t *testing.T) string {
 }
 
 func newLocal(root string, scope index.Scope, rnd *rand.Rand) local {
-	return local{root: root, rnd: rnd, options: index.RecordOptions{
+	return local{root: root, rnd: rnd, harmed: map[string]bool{}, options: index.RecordOptions{
 		Scope:       scope,
 		Snapshot:    []time.Duration{0, 300*time.Millisecond + 600*time.Microsecond, 2*time.Second + 600*time.Microsecond}[rnd.IntN(3)],
 		Memory:      []int64{0, 400}[rnd.IntN(2)], // some eight keys are loaded at a time
@@ -78,21 +81,85 @@ func (l *local) pick() {
 func (w *world) openLocal(p *process) (*index.Record, error) {
 	l := &w.local
 	l.pick()
+	if p.mortal && l.rnd.IntN(10) == 0 {
+		if err := l.harm(); err != nil {
+			return nil, err
+		}
+	}
 	o := l.options
 	o.Log = slog.New(logged{w: w, actor: p.name})
 	r, err := index.OpenRecord(l.using, o)
 	if err != nil {
 		return nil, err
 	}
-	l.damaged = r.Status().Resets
+	l.resets = r.Status().Resets
 	p.dying = func() {
-		dir := l.newDir()
-		if err := leave(l.using, dir, l.rnd); err != nil {
+		dir, from := l.newDir(), l.using
+		if l.away {
+			from += away
+		}
+		if err := leave(from, dir, l.rnd); err != nil {
 			w.t.Error(err)
 		}
+		l.harmed[dir] = l.harmed[l.using]
 		l.dirs = append(l.dirs, dir)
 	}
 	return r, nil
+}
+
+// harm damages a file of the index at rest.
+func (l *local) harm() error {
+	entries, err := os.ReadDir(filepath.Join(l.using, "map"))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	l.harmed[l.using] = true
+	name := filepath.Join(l.using, "map", entries[l.rnd.IntN(len(entries))].Name())
+	what := l.rnd.IntN(3)
+	if what == 0 {
+		return os.Remove(name)
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	at := l.rnd.IntN(max(len(b), 1))
+	if what == 1 || len(b) == 0 {
+		return os.Truncate(name, int64(at))
+	}
+	b[at] ^= 1 << l.rnd.IntN(8)
+	return os.WriteFile(name, b, 0o644)
+}
+
+const away = ".away"
+
+// unplug takes the disk from some processes, and brings it back.
+func (l *local) unplug(rnd *rand.Rand, stop <-chan struct{}) error {
+	if rnd.IntN(6) > 0 {
+		return nil
+	}
+	select {
+	case <-stop:
+		return nil
+	case <-after(rnd.IntN(3000), 500):
+	}
+	l.harmed[l.using] = true
+	if err := os.Rename(l.using, l.using+away); err != nil {
+		return err
+	}
+	if err := os.WriteFile(l.using, nil, 0o644); err != nil { // no folder can be made in its place
+		return err
+	}
+	l.away = true
+	select {
+	case <-stop:
+	case <-after(rnd.IntN(2000), 600):
+	}
+	l.away = false
+	return errors.Join(os.Remove(l.using), os.Rename(l.using+away, l.using))
 }
 
 // leave copies what a process leaves when it is killed.
@@ -118,14 +185,17 @@ func (w *world) closeLocal(ctx context.Context, p *process, r *index.Record) err
 	l := &w.local
 	st := r.Status()
 	w.count("key map hits", int(st.Hits))
-	if st.Resets > l.damaged {
+	if st.Resets > l.resets {
+		w.count("key map thrown away", st.Resets-l.resets)
+	}
+	if st.Resets > l.resets && !l.harmed[l.using] {
 		return fmt.Errorf("the record index was thrown away %d times", st.Resets)
 	}
 	if !p.isDead() && p.mortal && l.rnd.IntN(2) == 0 {
 		_ = w.gate.kill(ctx, p) // that it is dead now
 	}
 	dead := p.isDead()
-	if err := r.Close(); err != nil { // of the dead: what nobody will see any more
+	if err := r.Close(); err != nil && !l.harmed[l.using] { // of the dead: what nobody will see any more
 		return err
 	}
 	if dead {
@@ -142,7 +212,7 @@ func (w *world) compare(ctx context.Context, tb *table.Table, r *index.Record) e
 		return err
 	}
 	keys, differ, err := r.Check(ctx, s, 3)
-	if errors.Is(err, storage.ErrNotFound) { // cleaned since
+	if errors.Is(err, storage.ErrNotFound) || errors.Is(err, keymap.ErrDamaged) && w.local.harmed[w.local.using] { // cleaned since, or not found to be damaged yet
 		return nil
 	}
 	if err != nil {
@@ -165,10 +235,13 @@ func (w *world) settleLocal(ctx context.Context, tb *table.Table, r *index.Recor
 		return err
 	}
 	keys, differ, err := r.Check(ctx, s, 3)
+	if errors.Is(err, keymap.ErrDamaged) && w.local.harmed[w.local.using] {
+		return r.Close()
+	}
 	if err != nil {
 		return err
 	}
-	if st := r.Status(); len(differ) > 0 || int(keys) != rows || st.Loaded != st.Slices || st.Resets > w.local.damaged {
+	if st := r.Status(); len(differ) > 0 || int(keys) != rows || st.Loaded != st.Slices || st.Resets > w.local.resets && !w.local.harmed[w.local.using] {
 		return fmt.Errorf("the record index has %d of %d keys, %d of %d file slices, was thrown away %d times, and differs from the files: %+v",
 			keys, rows, st.Loaded, st.Slices, st.Resets, differ)
 	}
@@ -193,7 +266,7 @@ func (l logged) Handle(_ context.Context, r slog.Record) error {
 		}
 		return true
 	})
-	l.w.gate.note(b.String())
+	l.w.gate.note(strings.ReplaceAll(b.String(), l.w.local.root, ""))
 	if strings.HasPrefix(r.Message, "local index restored") {
 		l.w.count("key map restored", 1)
 	}
