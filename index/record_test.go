@@ -147,7 +147,7 @@ func (l *life) check(step string) {
 // TestRecordLives lets writers, compactions, rollbacks and lost indexes go on at random, with the index loaded, half loaded or not
 // at all. The table is right after every step, and so is what the index says it knows.
 func TestRecordLives(t *testing.T) {
-	seeds := 12
+	seeds := 6
 	if testing.Short() {
 		seeds = 1
 	}
