@@ -55,6 +55,13 @@ func newFake(t *testing.T) *fake {
 	return f
 }
 
+// told is the names of the calls so far.
+func (f *fake) told() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.calls)
+}
+
 func (f *fake) serve(ctx context.Context, n net.Conn) {
 	tr := thrift.NewTBufferedTransport(thrift.NewStreamTransportRW(n), 4096)
 	p := thrift.NewTBinaryProtocolConf(tr, &thrift.TConfiguration{TBinaryStrictRead: thrift.BoolPtr(true), TBinaryStrictWrite: thrift.BoolPtr(true)})

@@ -31,8 +31,8 @@ func open(t *testing.T, uri string, o Options) *Client {
 func TestAgainstFake(t *testing.T) {
 	f := newFake(t)
 	exercise(t, open(t, f.uri, Options{Page: 2, User: "etl"}), fmt.Sprintf("db%d", time.Now().UnixNano()))
-	if f.calls[0] != "set_ugi" {
-		t.Errorf("the first call is %s", f.calls[0])
+	if calls := f.told(); calls[0] != "set_ugi" {
+		t.Errorf("the first call is %s", calls[0])
 	}
 }
 
@@ -226,7 +226,7 @@ func TestOldMetastore(t *testing.T) {
 		t.Error(err)
 	}
 	want := []string{"create_table_with_environment_context", "get_table_req", "get_table", "get_table_req", "get_table"}
-	if diff := cmp.Diff(want, f.calls); diff != "" {
+	if diff := cmp.Diff(want, f.told()); diff != "" {
 		t.Error(diff)
 	}
 	if _, err := c.do(ctx, call{method: "no_such_method"}); !errors.Is(err, ErrUnsupported) {
@@ -256,8 +256,8 @@ func TestBrokenConnections(t *testing.T) {
 	if err := c.CreateTable(ctx, Table{Database: "default", Name: "u"}); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("a write over a connection that broke: %v", err)
 	}
-	if len(f.calls) != 1 {
-		t.Errorf("a write was sent again: %v", f.calls)
+	if calls := f.told(); len(calls) != 1 {
+		t.Errorf("a write was sent again: %v", calls)
 	}
 	if err := c.CreateTable(ctx, Table{Database: "default", Name: "u"}); err != nil {
 		t.Errorf("the next write: %v", err)
