@@ -161,6 +161,33 @@ func (t *Table) updateMetadata(ctx context.Context, e ending) error {
 	return m.Commit(ctx, e.in.Requested, u)
 }
 
+// forgo gives up what was made from the files of a completed instant that is about to be rolled back, and cannot forget it:
+// the metadata table, which the next commit makes again, or its record index alone, which BuildRecordIndex does. It comes
+// before the instant is taken back: later nothing would tell that it once was completed.
+func (t *Table) forgo(ctx context.Context, failed timeline.Time) error {
+	s := t.current()
+	m := s.trusted()
+	completed := func(in timeline.Instant) bool { return in.Requested == failed && in.Action.Writes() }
+	if m == nil || !slices.ContainsFunc(s.tl.Completed().Instants, completed) {
+		return nil
+	}
+	told, indexed, err := m.Follows(ctx, failed)
+	if err != nil || told && (indexed || !m.Has(mdt.PartitionRecordIndex)) {
+		return err
+	}
+	left, what := "", "metadata table"
+	if told {
+		left = strings.Join(slices.DeleteFunc(m.Partitions(), func(p string) bool { return p == mdt.PartitionRecordIndex }), ",")
+		what = "record index of the metadata table"
+	}
+	t.opts.Log.Warn(what+" is given up: it was made from the instant that is rolled back", "table", t.base, "instant", failed)
+	if err := t.setProperties(ctx, map[string]string{propMDT: left, propMDTInflight: ""}); err != nil {
+		return err
+	}
+	_, err = t.refresh(ctx)
+	return err
+}
+
 // withdraw takes an instant that is rolled back out of the metadata table. Where it is part of a file of the metadata table
 // already, the metadata table is given up; the next commit makes a new one.
 func (t *Table) withdraw(ctx context.Context, failed, rollback timeline.Time, meta *action.RollbackMetadata) error {

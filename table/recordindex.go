@@ -75,7 +75,7 @@ type recorder struct {
 	groups  []metadata.KeyChange // what refs of changes say, without keys
 	refs    map[metadata.KeyChange]int32
 	changes *keySorter
-	known   map[timeline.Time]bool // completed instants that it has seen or began after
+	known   map[timeline.Time]bool // completed instants that it has seen or began after, and whether they wrote rows
 	failed  error
 }
 
@@ -105,7 +105,7 @@ func (p *places) of(partition string, n int) uint32 {
 func (r *recorder) note(in timeline.Instant, keys []WrittenKey) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.known[in.Requested] = true
+	r.known[in.Requested] = in.Action.Writes()
 	for _, deleted := range []bool{true, false} {
 		for _, k := range keys {
 			if k.Deleted != deleted || r.failed != nil {
@@ -292,7 +292,7 @@ func (t *Table) startIndexing(ctx context.Context, scope metadata.IndexScope) (b
 	b.rec = &recorder{build: b.build, places: &places{no: map[place]uint32{}}, refs: map[metadata.KeyChange]int32{},
 		changes: newKeySorter(t.opts.SpillDir, t.opts.Memory/32), known: map[timeline.Time]bool{}}
 	for _, in := range b.snap.st.tl.Completed().Instants {
-		b.rec.known[in.Requested] = true
+		b.rec.known[in.Requested] = in.Action.Writes()
 	}
 	t.recording.Store(b.rec)
 	return b, nil
@@ -472,8 +472,14 @@ func (b *indexing) finish(ctx context.Context) error {
 // overtaken looks for what happened to the table without being recorded.
 func (b *indexing) overtaken(tl *timeline.Timeline) error {
 	for _, in := range tl.Completed().Instants {
-		if !b.rec.known[in.Requested] && (in.Action.Writes() || in.Action == timeline.Restore) {
+		if _, known := b.rec.known[in.Requested]; !known && (in.Action.Writes() || in.Action == timeline.Restore) {
 			return fmt.Errorf("%w: another writer completed %s %s", metadata.ErrStale, in.Action, in.Requested)
+		}
+	}
+	done := tl.Committed()
+	for at, writes := range b.rec.known {
+		if writes && !done.Has(at) {
+			return fmt.Errorf("%w: %s was rolled back", metadata.ErrStale, at)
 		}
 	}
 	return nil

@@ -251,6 +251,9 @@ func (t *Table) takeBack(ctx context.Context, s *state, at timeline.Time, plan *
 	meta := &action.RollbackMetadata{StartRollbackTime: string(at), CommitsRollback: []string{string(failed.Requested)},
 		PartitionMetadata: map[string]action.RollbackPartitionMetadata{},
 		InstantsRollback:  []action.InstantInfo{*plan.InstantToRollback}}
+	if err := t.forgo(ctx, failed.Requested); err != nil {
+		return nil, failed, err
+	}
 	form, err := t.unpublish(ctx, s, failed)
 	if err != nil {
 		return nil, form, err

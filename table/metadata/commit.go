@@ -468,6 +468,35 @@ func (t *Table) Rollback(ctx context.Context, failed, rollback timeline.Time, u 
 	return t.Commit(ctx, rollback, u)
 }
 
+// Follows reports whether the metadata table was told of a completed data instant, rather than made when that was part of the
+// table, and whether the record index was. What was made from an instant cannot be rolled back with it.
+func (t *Table) Follows(ctx context.Context, instant timeline.Time) (told, indexed bool, err error) {
+	s, err := t.known(ctx)
+	if err != nil {
+		return false, false, err
+	}
+	in, ok := s.tl.Find(instant, timeline.DeltaCommit)
+	if !ok || in.State != timeline.Completed {
+		return false, false, nil
+	}
+	if t.layout.CompletionTimes() {
+		made := func(i timeline.Instant) bool {
+			return strings.HasPrefix(string(i.Requested), soloPrefix) && i.Completed > in.Completed
+		}
+		return true, !slices.ContainsFunc(s.tl.Completed().Instants, made), nil
+	}
+	// Version 6 does not say when an instant was completed, but which partitions it wrote.
+	b, _, err := t.store.Get(ctx, t.layout.Key(t.base, in))
+	if err != nil {
+		return false, false, fmt.Errorf("metadata table: instant %s: %w", instant, err)
+	}
+	m, err := action.DecodeCommit(b)
+	if err != nil {
+		return false, false, fmt.Errorf("metadata table: instant %s: %w", instant, err)
+	}
+	return true, len(m.PartitionToWriteStats[mdt.PartitionRecordIndex]) > 0, nil
+}
+
 // takeOut removes a delta commit and its log files as if it had never been. Hudi makes a rollback instant of it; what
 // readers and writers find afterwards is the same. A crash on the way leaves the instant pending, that is invisible.
 func (t *Table) takeOut(ctx context.Context, instant timeline.Time) (*state, error) {
