@@ -8,6 +8,7 @@ import (
 	"github.com/lakectl/lakectl/storage/mem"
 	"github.com/lakectl/lakectl/table"
 	"github.com/lakectl/lakectl/table/metadata"
+	"github.com/lakectl/lakectl/table/timeline"
 )
 
 // A commit that is older than the record index is rolled back: the index, which was made with its keys, must not stay as it is.
@@ -89,5 +90,53 @@ func TestRollbackWhileTheRecordIndexIsMade(t *testing.T) {
 	}
 	if n := indexed(t, tb); n != 2 {
 		t.Errorf("%d keys, want 2", n)
+	}
+}
+
+// A table service that runs while the record index is made completes all the same, and the index knows what it did.
+func TestServicesWhileTheRecordIndexIsMade(t *testing.T) {
+	for _, kind := range []string{"compaction", "clustering"} {
+		t.Run(kind, func(t *testing.T) {
+			disk := &gated{Store: mem.New()}
+			o := indexing("table")
+			o.RecordIndex = false
+			l := &told{whole: true}
+			o.Events.Written = l.written
+			tb := create(t, disk, orders(9, func(c *table.Config) {
+				if kind == "compaction" {
+					c.Type = "mor"
+				}
+			}), o)
+			mustCommit(t, tb, l, row{id: "a", part: "a", ts: 1, name: "n"}, row{id: "b", part: "a", ts: 1, name: "n"})
+			mustCommit(t, tb, l, row{id: "b", part: "a", ts: 2, name: "m"}, row{id: "c", part: "b", ts: 2, name: "n"})
+			plan, action, run := planAll, timeline.Compaction, tb.Compact
+			if kind == "clustering" {
+				plan, action = clusterAll, timeline.Clustering
+				run = func(ctx context.Context, at timeline.Time) (table.CommitInfo, error) {
+					return tb.Cluster(ctx, at, table.ClusterOptions{})
+				}
+			}
+			in, err := tb.Schedule(t.Context(), action, plan)
+			if err != nil || in.Requested == "" {
+				t.Fatal(in, err)
+			}
+			disk.arm(".parquet", string(in.Requested))
+			done := make(chan error)
+			go func() {
+				_, err := run(context.Background(), in.Requested)
+				done <- err
+			}()
+			<-disk.reached
+			if err := tb.BuildRecordIndex(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			close(disk.open)
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			if n := indexed(t, tb); n != 3 {
+				t.Errorf("%d keys, want 3", n)
+			}
+		})
 	}
 }

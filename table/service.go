@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/lakectl/lakectl/format/action"
+	"github.com/lakectl/lakectl/format/mdt"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table/fsview"
 	"github.com/lakectl/lakectl/table/metadata"
@@ -113,6 +115,20 @@ type ending struct {
 	keys    []WrittenKey // for the record index of the metadata table; of a key that is deleted and written, the latter counts
 }
 
+// indexAlone reports whether properties changed in nothing but that the metadata table got a record index or lost it: what a
+// table service wrote meanwhile fits all the same.
+func indexAlone(before, after map[string]string) bool {
+	plain := func(props map[string]string) map[string]string {
+		out := maps.Clone(props)
+		left := slices.DeleteFunc(fieldList(out[propMDT]), func(p string) bool { return p == mdt.PartitionRecordIndex })
+		slices.Sort(left)
+		out[propMDT] = strings.Join(left, ",")
+		delete(out, metadata.PropIndexDefs)
+		return out
+	}
+	return maps.Equal(plain(before), plain(after))
+}
+
 // finish completes an instant, under the table's lock: everything it refers to is durable, and it is still ours to make.
 // ErrConflict: surely not completed. ErrFenced: the table was lost. ErrUnknownOutcome: the put was not answered.
 func (t *Table) finish(ctx context.Context, e ending) (timeline.Instant, error) {
@@ -124,7 +140,7 @@ func (t *Table) finish(ctx context.Context, e ending) (timeline.Instant, error) 
 	if err != nil {
 		return none, err
 	}
-	if version != e.st.version && !maps.Equal(props, e.st.props) {
+	if version != e.st.version && !maps.Equal(props, e.st.props) && !(version == t.current().version && indexAlone(e.st.props, props)) {
 		return none, fmt.Errorf("%w: another engine changed hoodie.properties meanwhile", ErrConflict)
 	}
 	// A writer that does not know the lock, as Spark's single-writer mode, may have taken us for dead.
