@@ -38,6 +38,7 @@ func (r *Record) Check(ctx context.Context, s *table.Snapshot, most int) (checke
 	if err != nil {
 		return 0, nil, err
 	}
+	late := mergeOnRead(s)
 	var hashes []keymap.Hash
 	var values []keymap.Value
 	for _, sl := range known.all {
@@ -76,7 +77,7 @@ func (r *Record) Check(ctx context.Context, s *table.Snapshot, most int) (checke
 			}
 			for i, v := range values {
 				checked++
-				if v != keymap.None && v.Kind() == keymap.Live && v.Group() == n {
+				if v != keymap.None && v.Group() == n && (v.Kind() == keymap.Live || late) { // where it was deleted it is looked for
 					continue
 				}
 				if len(diffs) == most {

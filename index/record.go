@@ -428,7 +428,8 @@ func (r *Record) seed(partition string) uint64 {
 
 // resolve turns answers of the map into locations, and looks into the open slices for the other keys. Where a key was deleted,
 // the log file that does it still has its say about older changes, until a compaction is done with it: then a row that comes
-// back must not follow there, where nobody who looks into base files finds it. The files tell.
+// back must not follow there, where nobody who looks into base files finds it. And a delete that was older than the row never
+// took it away. The files tell.
 func (r *Record) resolve(ctx context.Context, s *table.Snapshot, b record.Batch, groups []group, known survey, values []keymap.Value) (out []table.Location, err error) {
 	out = make([]table.Location, len(values))
 	var where []search
@@ -465,8 +466,9 @@ func (r *Record) resolve(ctx context.Context, s *table.Snapshot, b record.Batch,
 		where = append(where, search{missing, known.opened})
 	}
 	if len(deleted) > 0 {
+		late := mergeOnRead(s)
 		for _, sl := range known.all {
-			if rows := deleted[sl.Group]; len(rows) > 0 && len(sl.Logs) > 0 {
+			if rows := deleted[sl.Group]; len(rows) > 0 && (len(sl.Logs) > 0 || late) {
 				where = append(where, search{rows, []fsview.FileSlice{sl}})
 			}
 		}
@@ -483,10 +485,16 @@ func (r *Record) resolve(ctx context.Context, s *table.Snapshot, b record.Batch,
 	}
 	for i, l := range found {
 		if l.FileID != "" {
+			l.Live = l.Live && values[i] == keymap.None // else what is written of it would not be told
 			out[i] = l
 		}
 	}
 	return out, nil
+}
+
+// mergeOnRead reports whether deletes may turn out to be older than their rows after they are told.
+func mergeOnRead(s *table.Snapshot) bool {
+	return strings.EqualFold(s.Properties()["hoodie.table.type"], "MERGE_ON_READ")
 }
 
 // manySlices is from how many slices on Hudi's own record index is asked before them: it has about as many file groups.
@@ -704,8 +712,12 @@ func (r *Record) follow(w table.Written) ([]keymap.Entry, error) {
 func (r *reading) advance(files []fsview.File) {
 	for _, f := range files {
 		name := strings.Clone(path.Base(f.Key))
-		if _, ok := filename.ParseBase(name); ok {
-			r.Base, r.Past = name, slices.Clone(r.Logs)
+		if b, ok := filename.ParseBase(name); ok {
+			r.Base = name
+			r.Past = slices.DeleteFunc(slices.Clone(r.Logs), func(n string) bool { // what came after the compaction was planned
+				l, ok := filename.ParseLog(n)
+				return !ok || l.Instant >= b.Instant
+			})
 		} else {
 			r.Logs = append(r.Logs, name)
 		}

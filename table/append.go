@@ -162,10 +162,10 @@ func (g *group) append(ctx context.Context, c *commit, no int) error {
 	return nil
 }
 
-// beaten are the rows that are older than a delete in the log files of their slice, and so stay away for every reader. Where a
-// record index follows, they must not come into it.
+// beaten are the rows that are older than a delete in the log files of their slice, and so stay away for every reader. Where an
+// index follows, they must not come into it.
 func (g *group) beaten(ctx context.Context, c *commit) (map[int32]bool, error) {
-	if !c.indexed || len(g.slice.Logs) == 0 || len(c.ch.by.cols) == 0 {
+	if !c.tracks || len(g.slice.Logs) == 0 || len(c.ch.by.cols) == 0 {
 		return nil, nil
 	}
 	wanted := map[string]int32{}
