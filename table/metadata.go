@@ -162,7 +162,8 @@ func (t *Table) updateMetadata(ctx context.Context, e ending) error {
 }
 
 // forgo gives up what was made from the files of a completed instant that is about to be rolled back, and cannot forget it:
-// the metadata table, which the next commit makes again, or its record index alone, which BuildRecordIndex does. It comes
+// the metadata table, which the next commit makes again where Options.Metadata says so, or its record index alone, which
+// BuildRecordIndex does. It comes
 // before the instant is taken back: later nothing would tell that it once was completed.
 func (t *Table) forgo(ctx context.Context, failed timeline.Time) error {
 	s := t.current()
@@ -568,8 +569,8 @@ func (t *Table) RebuildMetadata(ctx context.Context) error {
 	}
 	index := metadata.NoIndex
 	if slices.Contains(fieldList(s.props[propMDT]), mdt.PartitionRecordIndex) || t.opts.RecordIndex {
-		if index, err = t.indexScope(s); s.catalog != nil && s.catalog.Table != nil && s.indexed() {
-			index, err = s.catalog.IndexScope(), nil
+		if index, err = t.indexScope(s); s.catalog != nil && s.catalog.Table != nil && s.catalog.IndexScope() != metadata.NoIndex {
+			index, err = s.catalog.IndexScope(), nil // even of one that is not trusted
 		}
 		if err != nil {
 			return err

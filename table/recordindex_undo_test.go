@@ -140,3 +140,42 @@ func TestServicesWhileTheRecordIndexIsMade(t *testing.T) {
 		})
 	}
 }
+
+// A metadata table that lags behind is rebuilt by somebody who does not know within what keys are unique: its record index does.
+func TestRebuildKeepsTheScopeOfTheRecordIndex(t *testing.T) {
+	disk := mem.New()
+	o := indexing("table")
+	l := &told{whole: true}
+	o.Events.Written = l.written
+	tb := create(t, disk, orders(9), o)
+	mustCommit(t, tb, l, row{id: "a", part: "a", ts: 1, name: "n"})
+	mustCommit(t, tb, l, row{id: "a", part: "b", ts: 2, name: "n"})
+	last := mustCommit(t, tb, l, row{id: "b", part: "b", ts: 3, name: "n"})
+	if err := tb.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for info, err := range disk.List(t.Context(), tb.Base()+"/.hoodie/metadata/.hoodie/timeline/"+string(last.Instant.Requested), "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := disk.Delete(t.Context(), info.Key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again, err := table.Open(t.Context(), disk, tb.Base(), table.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := again.Snapshot(t.Context()); err != nil || s.Metadata() != nil {
+		t.Fatalf("the metadata table does not lag behind: %v", err)
+	}
+	if err := again.RebuildMetadata(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := indexed(t, again); n != 2 {
+		t.Errorf("%d keys, want 2", n)
+	}
+	if s, err := again.Snapshot(t.Context()); err != nil || s.Metadata().IndexScope() != metadata.TableScope {
+		t.Errorf("the index has scope %s, want table; %v", s.Metadata().IndexScope(), err)
+	}
+}
