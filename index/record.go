@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path"
@@ -206,7 +207,7 @@ func (r *Record) open() error {
 	r.mu.Unlock()
 	r.m = m
 	if len(notes) == 0 {
-		return m.Checkpoint(r.note(true))
+		return m.Checkpoint(r.note(nil))
 	}
 	return nil
 }
@@ -269,7 +270,7 @@ func (r *Record) Close() error {
 	defer r.using.Unlock()
 	var err error
 	if r.m != nil {
-		err = r.m.Checkpoint(r.note(true))
+		err = r.m.Checkpoint(r.note(nil))
 		err = errors.Join(err, r.m.Close())
 		r.m = nil
 	}
@@ -759,11 +760,23 @@ func (r *Record) put(entries []keymap.Entry) error {
 // checkpointAfter is how long the log of changes may grow, in bytes, before it is replaced by what it comes to.
 const checkpointAfter = 8 << 20
 
-// save makes the readings durable, with what was put before; changing is held.
-func (r *Record) save() error {
+// save makes the readings durable, with what was put before; changing is held. What it could not save, the next one does: a number
+// that is not, entries of the map may have all the same, and after a crash it would be given to another file group.
+func (r *Record) save() (err error) {
 	r.saved.Add(1)
+	r.mu.Lock()
+	changed := r.changed
+	r.changed = map[uint32]bool{}
+	r.mu.Unlock()
 	if r.m.LogBytes() > checkpointAfter {
-		return r.m.Checkpoint(r.note(true))
+		err = r.m.Checkpoint(r.note(nil))
+	} else {
+		err = r.m.Save(r.note(changed))
 	}
-	return r.m.Save(r.note(false))
+	if err != nil {
+		r.mu.Lock()
+		maps.Copy(r.changed, changed)
+		r.mu.Unlock()
+	}
+	return err
 }

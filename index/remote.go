@@ -91,7 +91,7 @@ func (r *Record) publish(ctx context.Context, t *table.Table) error {
 	}
 	runs, release := r.m.Freeze()
 	st := r.m.Stats()
-	state := r.note(true)
+	state := r.note(nil)
 	r.changing.Unlock()
 	defer release()
 

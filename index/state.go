@@ -28,10 +28,10 @@ type savedNote struct {
 	Gone      bool     `json:"gone,omitempty"`
 }
 
-// note encodes the readings. Those being loaded are saved as gone: half of their keys may be missing.
-func (r *Record) note(whole bool) []byte {
+// note encodes some readings, or all if there are none. Those being loaded are saved as gone: half of their keys may be missing.
+func (r *Record) note(some map[uint32]bool) []byte {
 	r.mu.Lock()
-	n := note{Format: noteFormat, Scope: r.o.Scope, Whole: whole, Readings: []savedNote{}}
+	n := note{Format: noteFormat, Scope: r.o.Scope, Whole: some == nil, Readings: []savedNote{}}
 	put := func(i uint32) {
 		rd := r.readings[i]
 		s := savedNote{Partition: rd.Group.Partition, FileID: rd.Group.FileID, Base: rd.Base, Logs: rd.Logs, Past: rd.Past, Gone: rd.Gone}
@@ -43,17 +43,16 @@ func (r *Record) note(whole bool) []byte {
 		}
 		n.Readings = append(n.Readings, s)
 	}
-	if whole {
+	if some == nil {
 		for i := range r.readings {
 			put(uint32(i))
 		}
 	} else {
-		for i := range r.changed {
+		for i := range some {
 			n.Numbers = append(n.Numbers, i)
 			put(i)
 		}
 	}
-	clear(r.changed)
 	r.mu.Unlock()
 	b, err := json.Marshal(n)
 	if err != nil {
