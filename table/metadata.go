@@ -163,8 +163,7 @@ func (t *Table) updateMetadata(ctx context.Context, e ending) error {
 
 // forgo gives up what was made from the files of a completed instant that is about to be rolled back, and cannot forget it:
 // the metadata table, which the next commit makes again where Options.Metadata says so, or its record index alone, which
-// BuildRecordIndex does. It comes
-// before the instant is taken back: later nothing would tell that it once was completed.
+// BuildRecordIndex does. It comes before the instant is taken back: later nothing would tell that it once was completed.
 func (t *Table) forgo(ctx context.Context, failed timeline.Time) error {
 	s := t.current()
 	m := s.trusted()

@@ -544,7 +544,9 @@ func (c *commit) complete(ctx context.Context) (timeline.Instant, error) {
 		if err != nil {
 			return timeline.Instant{}, err
 		}
-		e.keys = slices.Concat(gone, c.left, c.keys)
+		if e.keys = c.keys; len(gone)+len(c.left) > 0 { // they may be many: not copied without need
+			e.keys = slices.Concat(gone, c.left, c.keys)
+		}
 	}
 	return c.t.finish(ctx, e)
 }

@@ -114,7 +114,7 @@ func (t *Table) keyParts(ctx context.Context, s *state, instant timeline.Time, u
 		n         int
 	}
 	fresh := map[string]bool{}
-	byPlace := map[place][]KeyChange{}
+	byPlace := map[place][]int32{} // of u.Keys
 	if groups.scope == PartitionScope {
 		for p, files := range u.Files {
 			if all, _ := groups.of(p); len(all) == 0 && holdsData(files) {
@@ -126,7 +126,7 @@ func (t *Table) keyParts(ctx context.Context, s *state, instant timeline.Time, u
 			}
 		}
 	}
-	for _, k := range u.Keys {
+	for i, k := range u.Keys {
 		all, p := groups.of(k.Partition)
 		if len(all) == 0 {
 			if k.Deleted {
@@ -135,7 +135,7 @@ func (t *Table) keyParts(ctx context.Context, s *state, instant timeline.Time, u
 			return nil, fmt.Errorf("%w: key %q is in partition %q, to which the update adds no file", format.ErrCorrupt, k.Key, k.Partition)
 		}
 		at := place{p, mdt.FileGroup(k.Key, len(all))}
-		byPlace[at] = append(byPlace[at], k)
+		byPlace[at] = append(byPlace[at], int32(i))
 	}
 	var out []part
 	at := slices.SortedFunc(maps.Keys(byPlace), func(a, b place) int { return cmp.Or(strings.Compare(a.partition, b.partition), cmp.Compare(a.n, b.n)) })
@@ -154,7 +154,11 @@ func (t *Table) keyParts(ctx context.Context, s *state, instant timeline.Time, u
 				return nil, err
 			}
 		}
-		if err := t.keyLog(&p, instant, byPlace[at]); err != nil {
+		changes := make([]KeyChange, len(byPlace[at]))
+		for i, k := range byPlace[at] {
+			changes[i] = u.Keys[k]
+		}
+		if err := t.keyLog(&p, instant, changes); err != nil {
 			return nil, err
 		}
 		out = append(out, p)
