@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lakectl/lakectl/format"
 	"github.com/lakectl/lakectl/index/keymap"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table"
@@ -102,12 +103,13 @@ func (r *Record) loadAll(ctx context.Context, t *table.Table) error {
 		r.loaded += time.Since(start)
 		r.mu.Unlock()
 	}()
+	bad := map[fsview.GroupID]error{}
 	for {
 		s, err := t.Snapshot(ctx)
 		if err != nil {
 			return err
 		}
-		more, err := r.pass(ctx, s)
+		more, err := r.pass(ctx, s, bad)
 		if errors.Is(err, errStale) { // the snapshot is too old, or the map was replaced
 			select {
 			case <-ctx.Done():
@@ -126,19 +128,23 @@ func (r *Record) loadAll(ctx context.Context, t *table.Table) error {
 			continue
 		}
 		if err != nil || !more {
+			for _, e := range bad {
+				return errors.Join(err, fmt.Errorf("of %d file groups the keys cannot be read, among them: %w", len(bad), e))
+			}
 			return err
 		}
 	}
 }
 
-// pass reads some of the slices that are not covered. more says that there are others.
-func (r *Record) pass(ctx context.Context, s *table.Snapshot) (more bool, err error) {
+// pass reads some of the slices that are not covered. more says that there are others. It leaves out the bad ones, and adds those that
+// it finds.
+func (r *Record) pass(ctx context.Context, s *table.Snapshot, bad map[fsview.GroupID]error) (more bool, err error) {
 	known, err := r.survey(ctx, s, nil)
 	if err != nil {
 		return false, err
 	}
 	r.forget(known)
-	open := known.opened
+	open := slices.DeleteFunc(known.opened, func(sl fsview.FileSlice) bool { return bad[sl.Group] != nil })
 	r.mu.Lock()
 	slices.SortFunc(open, func(a, b fsview.FileSlice) int { // what is asked for first, then the newest partition
 		return cmp.Or(bit(r.wanted[b.Group.Partition])-bit(r.wanted[a.Group.Partition]),
@@ -164,7 +170,7 @@ func (r *Record) pass(ctx context.Context, s *table.Snapshot) (more bool, err er
 	g, gctx := errgroup.WithContext(ctx)
 	share := max(len(work)/p, 1)
 	for part := range slices.Chunk(work, share) {
-		g.Go(func() error { return r.load(gctx, s, part) })
+		g.Go(func() error { return r.load(gctx, s, part, bad) })
 	}
 	return true, g.Wait()
 }
@@ -215,8 +221,9 @@ func (r *Record) forget(known survey) {
 	}
 }
 
-// load reads the keys of some slices. Commits go on meanwhile, and what they change is put above what is read here.
-func (r *Record) load(ctx context.Context, s *table.Snapshot, work []fsview.FileSlice) (err error) {
+// load reads the keys of some slices. Commits go on meanwhile, and what they change is put above what is read here. A slice that is
+// damaged, or of a format that cannot be read, becomes a bad one, and is left to look-ups.
+func (r *Record) load(ctx context.Context, s *table.Snapshot, work []fsview.FileSlice, bad map[fsview.GroupID]error) (err error) {
 	generation, seq, numbers := r.begin(work)
 	if numbers == nil {
 		return errStale
@@ -254,7 +261,17 @@ func (r *Record) load(ctx context.Context, s *table.Snapshot, work []fsview.File
 				if errors.Is(err, storage.ErrNotFound) { // cleaned since: the next snapshot has a newer slice
 					return errStale
 				}
-				return fmt.Errorf("keys of file group %s of partition %q: %w", sl.Group.FileID, sl.Group.Partition, err)
+				err = fmt.Errorf("keys of file group %s of partition %q: %w", sl.Group.FileID, sl.Group.Partition, err)
+				if !errors.Is(err, format.ErrCorrupt) && !errors.Is(err, format.ErrUnsupported) {
+					return err
+				}
+				r.mu.Lock()
+				bad[sl.Group] = err
+				if r.generation.Load() == generation {
+					r.drop(numbers[i])
+				}
+				r.mu.Unlock()
+				break
 			}
 			kind := keymap.Live
 			if keys.Deleted {
