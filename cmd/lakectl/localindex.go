@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/lakectl/lakectl/cmd/lakectl/config"
+	"github.com/lakectl/lakectl/format"
 	"github.com/lakectl/lakectl/format/mdt"
 	"github.com/lakectl/lakectl/index"
 	"github.com/lakectl/lakectl/table"
@@ -206,7 +207,8 @@ func readNote(dir string) (*localState, error) {
 	return &s, nil
 }
 
-// indexer gives a table Hudi's own record index, in the background. What fails is logged and tried again after the next commit.
+// indexer gives a table Hudi's own record index, in the background. What fails is logged and tried again after the next commit, unless
+// the table cannot have one: each try reads all its keys.
 type indexer struct {
 	t    *table.Table
 	log  *slog.Logger
@@ -246,6 +248,9 @@ func (x *indexer) start(ctx context.Context) (stop func(failed *error)) {
 			err := x.t.BuildRecordIndex(ctx)
 			made = err == nil
 			switch {
+			case errors.Is(err, table.ErrInvalid) || errors.Is(err, format.ErrUnsupported): // whatever is committed next
+				made = true
+				x.log.Warn("record index of the metadata table is not made; it is tried again when lakectl is started again", "error", err)
 			case made:
 				x.log.Info("the metadata table has a record index now", "elapsed", time.Since(start).Round(time.Millisecond))
 			case ctx.Err() == nil:
