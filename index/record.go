@@ -74,6 +74,7 @@ type Record struct {
 	remote   RemoteStatus
 	distrust bool // the copy in the table's storage could not be used; Run's own
 
+	exact                 atomic.Bool  // the table is copy-on-write: what is told to be deleted is, so that it need not be remembered
 	generation            atomic.Int64 // counts what was thrown away: numbers of readings hold within one
 	saved                 atomic.Int64 // counts what was saved
 	hits, misses, located atomic.Int64
@@ -178,7 +179,7 @@ func (r *Record) mapDir() string { return filepath.Join(r.dir, "map") }
 
 // open opens the map and replays what was saved of the readings. using is held or nobody else has the Record yet.
 func (r *Record) open() error {
-	m, notes, err := keymap.Open(r.mapDir(), keymap.Options{Memory: r.o.Memory, Drop: r.gone, Log: r.o.Log})
+	m, notes, err := keymap.Open(r.mapDir(), keymap.Options{Memory: r.o.Memory, Drop: r.gone, Keep: func(uint32) bool { return !r.exact.Load() }, Log: r.o.Log})
 	if err != nil {
 		return err
 	}
@@ -290,6 +291,7 @@ type survey struct {
 // survey looks at the slices of some partitions, or of all if there are none.
 func (r *Record) survey(ctx context.Context, s *table.Snapshot, partitions []string) (survey, error) {
 	out := survey{open: map[string][]fsview.FileSlice{}}
+	r.exact.Store(!mergeOnRead(s))
 	if partitions == nil {
 		out.all = s.View().Latest()
 	}

@@ -95,6 +95,9 @@ type Options struct {
 	// a Get any more. It is called from the goroutine that merges, about once for each group and merge. None is dropped
 	// where it is nil.
 	Drop func(group uint32) bool
+	// Keep reports whether a Deleted entry of a group is an answer that is not to become None, as Get else allows. It is called
+	// from the goroutine that merges. None is kept where it is nil.
+	Keep func(group uint32) bool
 	// Memory is how many bytes may be used to sort and to merge, beside the page cache: 64 MiB by default.
 	Memory int64
 	// Fan is how many runs of about one size are left to stand before they are merged: 6 by default. More make building

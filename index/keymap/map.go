@@ -321,7 +321,7 @@ func (m *Map) writePiece(e []Entry, num uint64, at order) (*run, error) {
 		return nil, errors.New("key map: an entry is of no kind")
 	}
 	sortInto(dst, src, 64)
-	dst = reduce(dst, nil, false)
+	dst = reduce(dst, nil, false, nil)
 	w, err := newRunWriter(m.dir, num, uint64(len(dst)), 256<<10)
 	if err != nil {
 		return nil, err

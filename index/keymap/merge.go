@@ -448,7 +448,7 @@ func (g *merger) window(from uint64, width uint) error {
 	if g.drop == nil {
 		drop = nil
 	}
-	g.w.write(reduce(out, drop, g.j.bottom))
+	g.w.write(reduce(out, drop, g.j.bottom, g.m.o.Keep))
 	return g.w.err
 }
 
@@ -490,8 +490,8 @@ func (g *merger) dropItem(group uint32) bool {
 
 // reduce keeps of sorted items, in place, what Get may have to answer, whichever groups are usable. For a hash that is the
 // newest of each group, where a Faint one counts only if there is no other. At the bottom, with nothing older, a Deleted one
-// need not be told from none.
-func reduce(items []item, drop func(uint32) bool, bottom bool) []item {
+// need not be told from none, unless keep says so.
+func reduce(items []item, drop func(uint32) bool, bottom bool, keep func(uint32) bool) []item {
 	if drop == nil && !bottom { // most often there is nothing to do
 		i := 1
 		for i < len(items) && (items[i].lo != items[i-1].lo || items[i].hi != items[i-1].hi) {
@@ -520,7 +520,7 @@ func reduce(items []item, drop func(uint32) bool, bottom bool) []item {
 			items[n] = it
 			n++
 		}
-		for bottom && n > kept && items[n-1].val.Kind() == Deleted {
+		for bottom && n > kept && items[n-1].val.Kind() == Deleted && (keep == nil || !keep(items[n-1].val.Group())) {
 			n--
 		}
 	}
