@@ -17,7 +17,6 @@ import (
 	"github.com/lakectl/lakectl/format"
 	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/format/filename"
-	"github.com/lakectl/lakectl/format/logfile"
 	"github.com/lakectl/lakectl/format/mdt"
 	"github.com/lakectl/lakectl/format/parquet"
 	"github.com/lakectl/lakectl/format/properties"
@@ -436,9 +435,9 @@ func (t *Table) createMetadata(ctx context.Context, sc *arrow.Schema) error {
 		at := instantOf(name)
 		counts := at != "" && done.Has(timeline.Time(at))
 		if l, ok := filename.ParseLog(name); ok && !l.CDC && !s.layout.CompletionTimes() {
-			if counts, err = t.holdsCommitted(ctx, f.Key, done); err != nil { // it bears the instant of its slice
-				return err
-			}
+			// It bears the instant of its slice. What is in it was committed, or was rolled back by a block in another log file, and the
+			// plan of a compaction may name both: Hudi lists all, too (HoodieBackedTableMetadataWriter#listAllPartitionsFromFilesystem).
+			counts = true
 		}
 		if counts {
 			if in.Files[partition] == nil {
@@ -475,16 +474,6 @@ func (t *Table) createMetadata(ctx context.Context, sc *arrow.Schema) error {
 	t.opts.Log.Info("metadata table made", "table", t.base, "partitions", strings.Join(m.Partitions(), ","), "files", len(files))
 	_, err = t.refresh(ctx)
 	return err
-}
-
-// holdsCommitted reports whether a log file has a block of a completed instant.
-func (t *Table) holdsCommitted(ctx context.Context, rel string, done *timeline.Committed) (bool, error) {
-	any := false
-	err := t.eachBlock(ctx, rel, func(b logfile.Block) {
-		at := b.Header[logfile.InstantTime]
-		any = any || at != "" && done.Has(timeline.Time(at))
-	})
-	return any, err
 }
 
 // fileStats reads the statistics of every file of the snapshot.

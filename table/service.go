@@ -161,10 +161,12 @@ func (t *Table) finish(ctx context.Context, e ending) (timeline.Instant, error) 
 	key := e.st.layout.Key(t.base, done)
 	if _, err := t.store.Put(ctx, key, e.body, storage.IfAbsent()); err != nil {
 		if errors.Is(err, storage.ErrPrecondition) {
+			t.doubt()
 			return none, fmt.Errorf("%w: %s exists: %w", ErrUnknownOutcome, key, err)
 		}
 		got, _, again := t.store.Get(context.WithoutCancel(ctx), key)
 		if again != nil || string(got) != string(e.body) {
+			t.doubt()
 			return none, fmt.Errorf("%w: complete instant %s: %w", ErrUnknownOutcome, e.in.Requested, err)
 		}
 	}

@@ -161,6 +161,15 @@ func (t *Table) known(ctx context.Context) (*state, error) {
 	return s, nil
 }
 
+// doubt makes the next transaction or service of this Table list the timeline again, as what became of a put of it is not known.
+func (t *Table) doubt() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	next := *t.state
+	next.under = nil
+	t.state = &next
+}
+
 // holds returns the lease that this Table holds, or nil.
 func (t *Table) holds() *lock.Lease {
 	t.mu.Lock()
@@ -431,6 +440,7 @@ func (c *commit) run(ctx context.Context) (CommitInfo, error) {
 	}
 	if err := put(timeline.Requested, "request", requested); err != nil {
 		// A name that somebody else took is not ours to roll back; a lost reply is left to the next Begin.
+		t.doubt()
 		return CommitInfo{}, err
 	}
 	err = put(timeline.Inflight, "start", inflight)

@@ -46,6 +46,7 @@ type gate struct {
 	mu      sync.Mutex
 	waiting []*call
 	trace   []string
+	lost    string // key of the last write that failed, or whose reply was lost
 }
 
 var random = regexp.MustCompile("[0-9a-f]{16}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -150,6 +151,9 @@ func (g *gate) run(done func() bool) {
 			v = crash
 		} else if c.process.mortal && c.write && g.rnd.Float64() < g.faults {
 			v = []verdict{failBefore, failAfter, crash}[g.rnd.IntN(3)]
+			g.lost = c.key
+		} else if c.process.mortal && !c.write && c.key == g.lost && g.rnd.IntN(2) == 0 {
+			v = failBefore // what failed a write may last
 		}
 		if v == crash && !c.process.isDead() {
 			if c.process.dying != nil {

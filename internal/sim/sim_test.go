@@ -270,7 +270,12 @@ func (w *world) write(ctx context.Context, tb *table.Table, l table.Locator) err
 			return errors.Join(err, x.Abort(ctx))
 		}
 		b.Release()
-		if _, err := x.Commit(ctx, map[string]string{stepKey: strconv.Itoa(step)}); err != nil && !errors.Is(err, table.ErrConflict) {
+		_, err = x.Commit(ctx, map[string]string{stepKey: strconv.Itoa(step)})
+		if w.rnd.IntN(2) == 0 && (errors.Is(err, table.ErrUnknownOutcome) || errors.Is(err, storage.ErrUnavailable)) {
+			w.count("commits tried again", 1) // of which the next step tells whether it is another
+			continue
+		}
+		if err != nil && !errors.Is(err, table.ErrConflict) {
 			return fmt.Errorf("step %d: %w", step, err)
 		}
 		if r, ok := l.(*index.Record); ok && w.rnd.IntN(4) == 0 {
@@ -484,7 +489,10 @@ func (w *world) look(ctx context.Context, tb *table.Table, rnd *rand.Rand) (step
 		return step, fmt.Errorf("snapshot after step %d (-want +got):\n%s", step, diff)
 	}
 	w.count("checks", 1)
-	if err := w.checkIndex(ctx, s); err != nil {
+	err = w.checkIndex(ctx, s)
+	if errors.Is(err, storage.ErrNotFound) { // the metadata table was compacted and cleaned meanwhile
+		w.count("cleaned away", 1)
+	} else if err != nil {
 		return step, fmt.Errorf("after step %d: %w", step, err)
 	}
 	if step < 2 {
