@@ -142,6 +142,14 @@ func (d *decoder) value(n ast.Node, path string, v reflect.Value) {
 				return
 			}
 		}
+		if v.Type() == reflect.TypeFor[Column]() {
+			if _, ok := n.(ast.MapNode); !ok { // a column of the source under another name
+				if s, ok := d.scalar(n, path); ok {
+					v.Set(reflect.ValueOf(Column{From: s}))
+				}
+				return
+			}
+		}
 		d.fields(n, path, v)
 	case reflect.Map:
 		d.entries(n, path, v)

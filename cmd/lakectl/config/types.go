@@ -32,11 +32,15 @@ type S3 struct {
 	PathStyle bool   `yaml:"path_style" json:"path_style"`
 }
 
-// Catalog is a catalog that tables are registered in.
+// Catalog is a catalog that tables are registered in and history is found in.
 type Catalog struct {
-	Type     string `yaml:"type" json:"type"`
-	URI      string `yaml:"uri" json:"uri"`
-	Database string `yaml:"database" json:"database"`
+	Type     string `yaml:"type" json:"type"`                   // hms or glue
+	URI      string `yaml:"uri" json:"uri,omitempty"`           // of hms: thrift://HOST:PORT, several separated by commas
+	Database string `yaml:"database" json:"database"`           // where tables are registered
+	User     string `yaml:"user" json:"user,omitempty"`         // of hms: whom it takes for the caller
+	Region   string `yaml:"region" json:"region,omitempty"`     // of glue
+	Endpoint string `yaml:"endpoint" json:"endpoint,omitempty"` // of glue, where it is not AWS's own
+	Location string `yaml:"location" json:"location,omitempty"` // what stands for s3:// in the locations that are registered, such as s3a://
 }
 
 // Source is where messages come from.
@@ -178,16 +182,34 @@ type Archive struct {
 	Keep Range  `yaml:"keep" json:"keep,omitzero"`
 }
 
-// Bootstrap names the history that is loaded before the stream.
+// Bootstrap names the history that is loaded before the stream, and says how.
 type Bootstrap struct {
-	Hive    Hive     `yaml:"hive" json:"hive"`
-	Overlap Duration `yaml:"overlap" json:"overlap"`
+	Hive       Hive              `yaml:"hive" json:"hive"`
+	Overlap    *Duration         `yaml:"overlap" json:"overlap"`                 // how far before the start of the load the stream is taken again
+	Partitions string            `yaml:"partitions" json:"partitions,omitempty"` // a condition on the partition keys, as of read --where
+	Columns    map[string]Column `yaml:"columns" json:"columns,omitempty"`       // columns of the table that are not columns of the source as they are
+	Drop       []string          `yaml:"drop" json:"drop,omitempty"`             // columns of the source that the table does not get
+	Duplicates string            `yaml:"duplicates" json:"duplicates"`           // of a key within the history: latest, by the ordering fields, or fail
+	Existing   string            `yaml:"existing" json:"existing"`               // partitions that hold rows of others already: refresh, skip or refuse
+	Sort       []string          `yaml:"sort" json:"sort,omitempty"`             // columns that the rows of a partition are sorted by
+	Commit     string            `yaml:"commit" json:"commit"`                   // unit: each by its own commit; all: one commit
+	UnitSize   Size              `yaml:"unit_size" json:"unit_size"`             // bytes of source files that are loaded at once, at least one partition; 0: by the size of the history
 }
 
 // Hive is a table of a catalog, or a directory of files.
 type Hive struct {
-	Catalog string `yaml:"catalog" json:"catalog,omitempty"`
-	Table   string `yaml:"table" json:"table,omitempty"`
-	Path    string `yaml:"path" json:"path,omitempty"`
-	Format  string `yaml:"format" json:"format,omitempty"`
+	Catalog       string            `yaml:"catalog" json:"catalog,omitempty"`
+	Table         string            `yaml:"table" json:"table,omitempty"` // DATABASE.TABLE
+	Path          string            `yaml:"path" json:"path,omitempty"`
+	Format        string            `yaml:"format" json:"format,omitempty"`                 // of a path: parquet, orc, text, csv or json
+	Columns       string            `yaml:"columns" json:"columns,omitempty"`               // of a path, as in CREATE TABLE: "id bigint, name string"; text, csv and json need them
+	PartitionedBy string            `yaml:"partitioned_by" json:"partitioned_by,omitempty"` // of a path: "dt date"; partition keys that it does not name are strings
+	SerDe         map[string]string `yaml:"serde" json:"serde,omitempty"`                   // of text, csv and json: properties such as field.delim
+}
+
+// Column is where a column of the table comes from: the name of a column of the source, or one of the fields.
+type Column struct {
+	From string `yaml:"from" json:"from,omitempty"` // a column of the source
+	Expr string `yaml:"expr" json:"expr,omitempty"` // an expression over columns of the source
+	Type string `yaml:"type" json:"type,omitempty"` // what it is cast to
 }

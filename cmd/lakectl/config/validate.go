@@ -86,6 +86,22 @@ func (f *File) setDefaults() {
 		def(&t.Files.SmallFile, 100<<20)
 		def(&t.Files.Compression, "zstd")
 		t.Services.setDefaults(t.Type == "mor")
+		if b := t.Bootstrap; b != nil {
+			if len(t.Ordering) > 0 {
+				def(&b.Duplicates, "latest")
+			}
+			def(&b.Duplicates, "fail")
+			if b.Overlap == nil {
+				b.Overlap = new(Duration(time.Hour))
+			}
+			def(&b.Existing, "refresh")
+			def(&b.Commit, "unit")
+		}
+	}
+	for name, c := range f.Catalogs {
+		def(&c.Type, "hms")
+		def(&c.Database, "default")
+		f.Catalogs[name] = c
 	}
 }
 
@@ -155,7 +171,9 @@ func (d *decoder) check(f *File) {
 			d.badf("metrics.listen", "%q is not HOST:PORT", f.Metrics.Listen)
 		}
 	}
-	d.later("catalogs", "catalogs are")
+	for _, name := range sortedKeys(f.Catalogs) {
+		d.checkCatalog("catalogs."+name, f.Catalogs[name])
+	}
 	if len(f.Sources) == 0 {
 		d.failf(d.at("sources"), "sources: none; name at least one")
 	}
@@ -176,6 +194,78 @@ func (d *decoder) check(f *File) {
 			d.badf(p+".path", "%q is also the path of tables[%d]: one table has one writer", t.Path, j)
 		}
 		names[t.Name], paths[strings.TrimRight(t.Path, "/")] = i, i
+	}
+}
+
+func (d *decoder) checkCatalog(p string, c Catalog) {
+	d.oneOf(p+".type", c.Type, []string{"hms", "glue"}, nil)
+	if c.Type == "hms" {
+		if c.URI == "" {
+			d.badf(p+".uri", "missing; write where the metastore listens, as thrift://HOST:9083")
+		}
+		for _, k := range []string{"region", "endpoint"} {
+			if d.has(p + "." + k) {
+				d.badf(p+"."+k, "only a catalog of type glue has %s", k)
+			}
+		}
+	} else {
+		for _, k := range []string{"uri", "user"} {
+			if d.has(p + "." + k) {
+				d.badf(p+"."+k, "only a catalog of type hms has %s", k)
+			}
+		}
+	}
+	if c.Location != "" && !strings.HasSuffix(c.Location, "://") {
+		d.badf(p+".location", "%q does not stand for s3://: write a scheme such as s3a://", c.Location)
+	}
+}
+
+func (d *decoder) checkBootstrap(p string, b Bootstrap, t Table, f *File) {
+	h := b.Hive
+	switch {
+	case (h.Path == "") == (h.Catalog == "" && h.Table == ""):
+		d.badf(p+".hive", "name the history: {catalog: NAME, table: DATABASE.TABLE}, or {path: DIRECTORY, format: parquet}")
+	case h.Path == "":
+		c, ok := f.Catalogs[h.Catalog]
+		switch {
+		case !ok:
+			d.badf(p+".hive.catalog", "there is no catalog %q%s", h.Catalog, suggest(h.Catalog, sortedKeys(f.Catalogs)))
+		case c.Type != "hms":
+			d.badf(p+".hive.catalog", "catalog %s is of type %s; history is read from tables of a Hive Metastore (hms) or from a path", h.Catalog, c.Type)
+		}
+		if db, name, ok := strings.Cut(h.Table, "."); !ok || db == "" || name == "" {
+			d.badf(p+".hive.table", "%q is not DATABASE.TABLE", h.Table)
+		}
+		for _, k := range []string{"format", "columns", "partitioned_by", "serde"} {
+			if d.has(p + ".hive." + k) {
+				d.badf(p+".hive."+k, "a table of the metastore says itself what its %s is", k)
+			}
+		}
+	default:
+		d.oneOf(p+".hive.format", h.Format, []string{"parquet", "orc", "text", "csv", "json"}, nil)
+		if h.Columns == "" && (h.Format == "text" || h.Format == "csv" || h.Format == "json") {
+			d.badf(p+".hive.columns", "missing; files of format %s do not say what their columns are: write them as in CREATE TABLE, such as \"id bigint, name string\"", h.Format)
+		}
+		if len(h.SerDe) > 0 && (h.Format == "parquet" || h.Format == "orc") {
+			d.badf(p+".hive.serde", "%s has no serde properties", h.Format)
+		}
+	}
+	d.oneOf(p+".duplicates", b.Duplicates, []string{"latest", "fail"}, nil)
+	if b.Duplicates == "latest" && len(t.Ordering) == 0 && d.has(p+".duplicates") {
+		d.badf(p+".duplicates", "latest needs ordering fields, which say what row of a key is the latest; name them (ordering: [updated_at]), or write fail")
+	}
+	d.oneOf(p+".existing", b.Existing, []string{"refresh", "skip", "refuse"}, nil)
+	d.oneOf(p+".commit", b.Commit, []string{"unit", "all"}, nil)
+	for _, name := range sortedKeys(b.Columns) {
+		if c := b.Columns[name]; c.From != "" && c.Expr != "" {
+			d.badf(p+".columns."+name, "has both from and expr; write one")
+		}
+	}
+	if *b.Overlap < 0 {
+		d.badf(p+".overlap", "must not be negative")
+	}
+	if b.UnitSize != 0 && b.UnitSize < 1<<20 {
+		d.badf(p+".unit_size", "%s is too small; use at least 1MiB", b.UnitSize)
 	}
 }
 
@@ -309,8 +399,14 @@ func (d *decoder) checkTable(p string, t Table, f *File) {
 	} else if t.Version == 6 && t.Services.Metadata() == "always" {
 		d.badf(p+".services.metadata_table", "lakectl makes no metadata table for version 6; write version: 9, or false (one that is there is kept up all the same)")
 	}
-	d.later(p+".sync", "catalog sync is")
-	d.later(p+".bootstrap", "bootstrap is")
+	for i, c := range t.Sync {
+		if _, ok := f.Catalogs[c]; !ok {
+			d.badf(fmt.Sprintf("%s.sync[%d]", p, i), "there is no catalog %q%s", c, suggest(c, sortedKeys(f.Catalogs)))
+		}
+	}
+	if t.Bootstrap != nil {
+		d.checkBootstrap(p+".bootstrap", *t.Bootstrap, t, f)
+	}
 }
 
 func (d *decoder) checkIndex(p string, t Table) {
