@@ -36,9 +36,9 @@ var rooms = map[string][]string{
 	"verify":            {"table", "storage", "format"},
 	"doctor":            {"table", "index", "ingest", "storage", "format"},
 	"catalog":           {"table"},
-	"audit":             {"table"},
-	"ingest/checkpoint": {},
-	"ingest":            {"table"},
+	"audit":             {"table", "storage", "format", "ingest/checkpoint"},
+	"ingest/checkpoint": {"format"},
+	"ingest":            {"table", "format"},
 	"bootstrap":         {"table", "catalog", "ingest/checkpoint", "storage", "format"},
 	"cmd":               {"*"},
 
