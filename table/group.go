@@ -409,7 +409,13 @@ func (c *commit) withMeta(data arrow.RecordBatch, idx []int32, f *newFile) (arro
 	if err != nil {
 		return nil, err
 	}
-	n := len(idx)
+	defer keys.Release()
+	return c.metaColumns(data, keys, f), nil
+}
+
+// metaColumns puts the meta columns before rows with the table's columns.
+func (c *commit) metaColumns(data arrow.RecordBatch, keys arrow.Array, f *newFile) arrow.RecordBatch {
+	n := int(data.NumRows())
 	seq := array.NewStringBuilder(memory.DefaultAllocator)
 	defer seq.Release()
 	seq.Reserve(n)
@@ -419,11 +425,12 @@ func (c *commit) withMeta(data arrow.RecordBatch, idx []int32, f *newFile) (arro
 		seq.BinaryBuilder.Append(b)
 		f.seq++
 	}
+	keys.Retain()
 	cols := []arrow.Array{repeat(string(c.instant), n), seq.NewArray(), keys, repeat(f.partition, n), repeat(f.name, n)}
 	for _, a := range cols {
 		defer a.Release()
 	}
-	return array.NewRecordBatch(c.full, append(cols, data.Columns()...), int64(n)), nil
+	return array.NewRecordBatch(c.full, append(cols, data.Columns()...), int64(n))
 }
 
 func repeat(s string, n int) arrow.Array {

@@ -233,35 +233,11 @@ func (x *Txn) Commit(ctx context.Context, extra map[string]string) (CommitInfo, 
 		return CommitInfo{}, fmt.Errorf("%w: the transaction has ended", ErrInvalid)
 	}
 	defer x.end()
-	t := x.t
-	start := t.opts.Now()
-	snap, err := t.snapshot(ctx, t.current(), "")
+	c, err := x.commit(ctx, extra, func(have *arrow.Schema) (*arrow.Schema, error) { return x.t.merged(have, x.batches) })
 	if err != nil {
 		return CommitInfo{}, err
 	}
-	if t.wantsMetadata(snap.st) {
-		sc, err := t.merged(snap.schema, x.batches)
-		if err != nil {
-			return CommitInfo{}, err
-		}
-		if sc.NumFields() > 0 {
-			if err := t.createMetadata(ctx, sc); err != nil {
-				return CommitInfo{}, err
-			}
-			if snap, err = t.snapshot(ctx, t.current(), ""); err != nil {
-				return CommitInfo{}, err
-			}
-		}
-	}
-	c := &commit{t: t, st: snap.st, snap: snap, extra: extra, action: timeline.Commit, mor: mergeOnRead(snap.st.props)}
-	if c.mor {
-		c.action = timeline.DeltaCommit
-	}
-	c.indexed = t.indexes(snap.st)
-	c.tracks = c.indexed || t.opts.Events.Written != nil
-	if c.services, err = t.services(ctx, snap.st); err != nil {
-		return CommitInfo{}, err
-	}
+	t := x.t
 	if x.over != nil {
 		if err := c.replace(x.over, x.batches); err != nil {
 			return CommitInfo{}, err
@@ -275,7 +251,7 @@ func (x *Txn) Commit(ctx context.Context, extra map[string]string) (CommitInfo, 
 	if err != nil {
 		return CommitInfo{}, err
 	}
-	info.Elapsed = t.opts.Now().Sub(start)
+	info.Elapsed = t.opts.Now().Sub(c.start)
 	t.opts.Log.Debug("committed", "table", t.base, "instant", info.Instant.Requested, "inserted", info.Inserted, "updated", info.Updated,
 		"deleted", info.Deleted, "stale", info.Stale, "files", info.Files, "bytes", info.BytesWritten, "elapsed", info.Elapsed)
 	c.written(info.Instant)
@@ -285,27 +261,58 @@ func (x *Txn) Commit(ctx context.Context, extra map[string]string) (CommitInfo, 
 	return info, nil
 }
 
+// commit begins a commit. The table's schema will be what then makes of the one that it has.
+func (x *Txn) commit(ctx context.Context, extra map[string]string, then func(*arrow.Schema) (*arrow.Schema, error)) (*commit, error) {
+	t := x.t
+	c := &commit{t: t, extra: extra, start: t.opts.Now(), operation: "UPSERT", action: timeline.Commit}
+	var err error
+	if c.snap, err = t.snapshot(ctx, t.current(), ""); err != nil {
+		return nil, err
+	}
+	if c.schema, err = then(c.snap.schema); err != nil {
+		return nil, err
+	}
+	if t.wantsMetadata(c.snap.st) && c.schema.NumFields() > 0 {
+		if err := t.createMetadata(ctx, c.schema); err != nil {
+			return nil, err
+		}
+		if c.snap, err = t.snapshot(ctx, t.current(), ""); err != nil {
+			return nil, err
+		}
+	}
+	c.st = c.snap.st
+	if c.mor = mergeOnRead(c.st.props); c.mor {
+		c.action = timeline.DeltaCommit
+	}
+	c.indexed = t.indexes(c.st)
+	c.tracks = c.indexed || t.opts.Events.Written != nil
+	c.services, err = t.services(ctx, c.st)
+	return c, err
+}
+
 // commit is one commit on its way.
 type commit struct {
-	t        *Table
-	st       *state
-	snap     *Snapshot
-	extra    map[string]string
-	schema   *arrow.Schema // data columns
-	full     *arrow.Schema // with meta columns
-	avro     string        // schema as Avro text, and with meta fields
-	avroFull string
-	mor      bool
-	action   timeline.Action
-	services *services
-	replaces *replacing // nil: no file group is replaced
-	merging  merging
-	ch       changes
-	moves    moves
-	live     []bool // by row of ch, whether a row of its key is known to be there
-	indexed  bool   // the metadata table has a record index, or gets one
-	tracks   bool   // somebody wants to know of keys
-	groups   []*group
+	t         *Table
+	st        *state
+	snap      *Snapshot
+	extra     map[string]string
+	schema    *arrow.Schema // data columns
+	full      *arrow.Schema // with meta columns
+	avro      string        // schema as Avro text, and with meta fields
+	avroFull  string
+	mor       bool
+	action    timeline.Action
+	operation string // a name of WriteOperationType
+	start     time.Time
+	services  *services
+	replaces  *replacing // nil: no file group is replaced
+	merging   merging
+	ch        changes
+	moves     moves
+	live      []bool // by row of ch, whether a row of its key is known to be there
+	indexed   bool   // the metadata table has a record index, or gets one
+	tracks    bool   // somebody wants to know of keys
+	groups    []*group
 
 	instant   timeline.Time
 	mu        sync.Mutex
@@ -321,10 +328,6 @@ type commit struct {
 
 // plan settles, before anything is written, what goes where.
 func (c *commit) plan(ctx context.Context, batches []record.Batch, l Locator) error {
-	var err error
-	if c.schema, err = c.t.merged(c.snap.schema, batches); err != nil {
-		return err
-	}
 	if err := c.schemas(); err != nil {
 		return err
 	}
@@ -386,22 +389,28 @@ func (c *commit) locate(ctx context.Context, batches []record.Batch, l Locator) 
 
 // merged is the table's schema with what the batches add to it.
 func (t *Table) merged(out *arrow.Schema, batches []record.Batch) (*arrow.Schema, error) {
+	var err error
 	for _, b := range batches {
-		s := b.Rows.Schema()
-		if out.NumFields() == 0 {
-			out = arrow.NewSchema(s.Fields(), nil)
-			continue
+		if out, err = t.joined(out, b.Rows.Schema()); err != nil {
+			return nil, err
 		}
-		if out.Equal(s) {
-			continue
-		}
-		m, err := schema.Merge(out, s, evolution(t.opts.Evolve))
-		if err != nil {
-			return nil, fmt.Errorf("table %s: %w", t.base, err)
-		}
-		out = m
 	}
 	return out, nil
+}
+
+// joined is out with what s adds to it.
+func (t *Table) joined(out, s *arrow.Schema) (*arrow.Schema, error) {
+	if out.NumFields() == 0 {
+		return arrow.NewSchema(s.Fields(), nil), nil
+	}
+	if out.Equal(s) {
+		return out, nil
+	}
+	m, err := schema.Merge(out, s, evolution(t.opts.Evolve))
+	if err != nil {
+		return nil, fmt.Errorf("table %s: %w", t.base, err)
+	}
+	return m, nil
 }
 
 // recordName is what Hudi's Spark writer calls the record of a table (AvroConversionUtils#getAvroRecordNameAndNamespace).
@@ -418,12 +427,20 @@ func recordName(table string) (name, namespace string) {
 // run writes: requested, inflight, markers and files, completed. The order is what makes a crash at any point harmless:
 // see format/timeline 4.1; a marker without an inflight instant would hide its file from other engines' rollback.
 func (c *commit) run(ctx context.Context) (CommitInfo, error) {
+	if err := c.begin(ctx); err != nil {
+		return CommitInfo{}, err
+	}
+	return c.conclude(ctx, c.write(ctx))
+}
+
+// begin puts the instant on the timeline.
+func (c *commit) begin(ctx context.Context) error {
 	t := c.t
 	c.instant = timeline.Next(t.opts.Now(), c.st.tl)
 	c.stats = map[string][]action.WriteStat{}
 	requested, inflight, err := c.replaces.pending(c.st.layout)
 	if err != nil {
-		return CommitInfo{}, err
+		return err
 	}
 	put := func(state timeline.State, what string, body []byte) error {
 		in := timeline.Instant{Requested: c.instant, Action: c.action, State: state}
@@ -436,17 +453,22 @@ func (c *commit) run(ctx context.Context) (CommitInfo, error) {
 		return nil
 	}
 	if _, err := t.store.Put(ctx, t.heartbeat(c.instant), []byte("lakectl "+t.opts.Owner+"\n"), storage.Cond{}); err != nil {
-		return CommitInfo{}, fmt.Errorf("heartbeat of instant %s: %w", c.instant, err)
+		return fmt.Errorf("heartbeat of instant %s: %w", c.instant, err)
 	}
 	if err := put(timeline.Requested, "request", requested); err != nil {
 		// A name that somebody else took is not ours to roll back; a lost reply is left to the next Begin.
 		t.doubt()
-		return CommitInfo{}, err
+		return err
 	}
-	err = put(timeline.Inflight, "start", inflight)
-	if err == nil {
-		err = c.write(ctx)
+	if err := put(timeline.Inflight, "start", inflight); err != nil {
+		_, err = c.conclude(ctx, err)
+		return err
 	}
+	return nil
+}
+
+// conclude completes the commit, or rolls it back if err or anything else is wrong.
+func (c *commit) conclude(ctx context.Context, err error) (CommitInfo, error) {
 	var done timeline.Instant
 	if err == nil {
 		done, err = c.complete(ctx)
@@ -530,13 +552,15 @@ func (c *commit) partitionMetadata(ctx context.Context, partition string) error 
 	if err != nil && !errors.Is(err, storage.ErrPrecondition) {
 		return fmt.Errorf("partition metadata %s: %w", rel, err)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.files = append(c.files, fsview.File{Key: rel, Size: info.Size})
 	return nil
 }
 
 // complete makes the commit visible, once everything it refers to is durable and it is still ours to make.
 func (c *commit) complete(ctx context.Context) (timeline.Instant, error) {
-	m := &action.CommitMetadata{PartitionToWriteStats: c.stats, OperationType: "UPSERT", ExtraMetadata: map[string]string{}}
+	m := &action.CommitMetadata{PartitionToWriteStats: c.stats, OperationType: c.operation, ExtraMetadata: map[string]string{}}
 	maps.Copy(m.ExtraMetadata, c.extra)
 	if r := c.replaces; r != nil {
 		m.OperationType, m.PartitionToReplaceFileIDs = r.operation, r.ids

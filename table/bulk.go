@@ -1,0 +1,249 @@
+package table
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/lakectl/lakectl/format/action"
+	"github.com/lakectl/lakectl/format/filename"
+	"github.com/lakectl/lakectl/format/parquet"
+	"github.com/lakectl/lakectl/table/fsview"
+)
+
+// Bulk is one commit of new file groups, whose rows are not looked up: a bulk insert (BULK_INSERT). The caller answers for
+// it that no key is in the table already, nor twice among the rows. Create and Adopt, and the files that they return, may be
+// used by several goroutines, each file by one at a time. It ends with Commit or Abort; until then no other transaction or
+// table service of this Table runs.
+type Bulk struct {
+	x     *Txn
+	c     *commit
+	stop  func() // of the heartbeat
+	mu    sync.Mutex
+	parts map[string]bool
+	files int
+}
+
+// Bulk begins a bulk insert of rows with the columns of s, which the table gets unless it has them. The instant is on the
+// timeline when it returns. The errors are those of Begin.
+func (t *Table) Bulk(ctx context.Context, s *arrow.Schema) (*Bulk, error) {
+	x, err := t.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b, err := x.bulk(ctx, s)
+	if err != nil {
+		x.end()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (x *Txn) bulk(ctx context.Context, s *arrow.Schema) (*Bulk, error) {
+	t := x.t
+	c, err := x.commit(ctx, nil, func(have *arrow.Schema) (*arrow.Schema, error) { return t.joined(have, s) })
+	if err != nil {
+		return nil, err
+	}
+	c.operation, c.tracks = "BULK_INSERT", false
+	if err := c.schemas(); err != nil {
+		return nil, err
+	}
+	if err := c.begin(ctx); err != nil {
+		return nil, err
+	}
+	return &Bulk{x: x, c: c, stop: c.beat(ctx), parts: map[string]bool{}}, nil
+}
+
+// Instant is the requested time of the commit.
+func (b *Bulk) Instant() string { return string(b.c.instant) }
+
+// Schema is what the table's data columns are after the commit: what Write takes.
+func (b *Bulk) Schema() *arrow.Schema { return b.c.schema }
+
+// BulkFile is a base file of a Bulk. Nothing but Close makes it part of the commit.
+type BulkFile struct {
+	b    *Bulk
+	f    *newFile
+	id   string
+	w    *parquet.Writer
+	a    *parquet.Adopter
+	rows int64
+}
+
+// Create opens a base file of rows in a partition, "" for a table without. id names the file group, as a Locator does for
+// tables with the bucket index; "" is a new one.
+func (b *Bulk) Create(ctx context.Context, partition, id string) (*BulkFile, error) {
+	f, err := b.file(ctx, partition, id)
+	if err != nil {
+		return nil, err
+	}
+	if f.w, err = parquet.NewWriter(f.f.buf, b.c.options(f.f.name)); err != nil {
+		return nil, f.f.fail(ctx, err)
+	}
+	return f, nil
+}
+
+// Adopt opens a base file of row groups of other Parquet files. Columns are those of Schema, and key is as in
+// parquet.AdoptOptions.
+func (b *Bulk) Adopt(ctx context.Context, partition string, columns []parquet.AdoptColumn, key string) (*BulkFile, error) {
+	f, err := b.file(ctx, partition, "")
+	if err != nil {
+		return nil, err
+	}
+	f.a, err = parquet.NewAdopter(f.f.buf, parquet.AdoptOptions{Options: b.c.options(f.f.name), Columns: columns, Key: key,
+		CommitTime: string(b.c.instant), Partition: partition, SeqPrefix: fmt.Sprintf("%s_%d_", b.c.instant, f.f.no)})
+	if err != nil {
+		return nil, f.f.fail(ctx, err)
+	}
+	return f, nil
+}
+
+func (b *Bulk) file(ctx context.Context, partition, id string) (*BulkFile, error) {
+	b.mu.Lock()
+	no := b.files
+	b.files++
+	if id == "" {
+		id = filename.NewFileID(b.c.t.opts.NewID(), 0)
+	}
+	known := b.parts[partition]
+	b.parts[partition] = true
+	b.mu.Unlock()
+	if !known {
+		if err := b.c.partitionMetadata(ctx, partition); err != nil {
+			return nil, err
+		}
+	}
+	f, err := b.c.newFile(ctx, partition, id, filename.Create, no, 0)
+	if err != nil {
+		return nil, fmt.Errorf("base file in partition %q: %w", partition, err)
+	}
+	return &BulkFile{b: b, f: f, id: id}, nil
+}
+
+// Name is the file's key relative to the table's base path.
+func (f *BulkFile) Name() string { return f.f.rel }
+
+// Size is about how many bytes the file would have were it closed now.
+func (f *BulkFile) Size() int64 {
+	if f.a != nil {
+		return f.a.Written()
+	}
+	return f.w.Buffered()
+}
+
+// Rows is how many rows were put into the file.
+func (f *BulkFile) Rows() int64 { return f.rows }
+
+// Write adds rows with the columns of Bulk.Schema and their record keys. The file must come from Create.
+func (f *BulkFile) Write(rows arrow.RecordBatch, keys *array.String) error {
+	n := int(rows.NumRows())
+	if !rows.Schema().Equal(f.b.c.schema) || keys.Len() != n {
+		return fmt.Errorf("%w: %d rows of %s with %d keys; expected columns %s", ErrInvalid, n, rows.Schema(), keys.Len(), f.b.c.schema)
+	}
+	data := f.b.c.metaColumns(rows, keys, f.f)
+	defer data.Release()
+	f.rows += int64(n)
+	return f.w.Write(data)
+}
+
+// Add puts a row group of src behind what is there; keys are as with parquet.Adopter, and so are the errors. The file must
+// come from Adopt.
+func (f *BulkFile) Add(src *parquet.File, group int, keys *array.String) error {
+	if err := f.a.Add(src, group, keys); err != nil {
+		return err
+	}
+	f.rows += src.RowGroups()[group]
+	return nil
+}
+
+// Close completes the file and makes it part of the commit.
+func (f *BulkFile) Close(ctx context.Context) error {
+	var sum parquet.Summary
+	var err error
+	if f.a != nil {
+		sum, err = f.a.Close()
+	} else {
+		sum, err = f.w.Close()
+	}
+	if err != nil {
+		return f.f.fail(ctx, err)
+	}
+	if err := f.f.commit(ctx, sum); err != nil {
+		return err
+	}
+	c := f.b.c
+	c.record(f.f.partition, f.f, action.WriteStat{FileID: f.id, PrevCommit: "null", NumWrites: sum.Rows, NumInserts: sum.Rows}, sum)
+	c.count(func(i *CommitInfo) { i.Inserted += sum.Rows })
+	return nil
+}
+
+// Abort gives up a file that was not closed.
+func (f *BulkFile) Abort(ctx context.Context) error {
+	f.f.done()
+	return f.f.up.Abort(context.WithoutCancel(ctx))
+}
+
+// Discard takes a closed file out of the commit again and deletes it.
+func (f *BulkFile) Discard(ctx context.Context) error {
+	c := f.b.c
+	c.mu.Lock()
+	part := f.f.partition
+	c.stats[part] = slices.DeleteFunc(c.stats[part], func(s action.WriteStat) bool { return s.Path == f.f.rel })
+	if len(c.stats[part]) == 0 {
+		delete(c.stats, part)
+	}
+	c.files = slices.DeleteFunc(c.files, func(g fsview.File) bool { return g.Key == f.f.rel })
+	for i, s := range c.fileStats {
+		if s.Partition == part && s.Name == f.f.name {
+			c.fileStats = slices.Delete(c.fileStats, i, i+1)
+			break
+		}
+	}
+	c.info.Inserted -= f.rows
+	c.info.BytesWritten -= f.f.size
+	c.mu.Unlock()
+	return c.t.Remove(ctx, f.f.rel)
+}
+
+// Commit completes the bulk insert. All files have been closed. The errors are those of Txn.Commit.
+func (b *Bulk) Commit(ctx context.Context, extra map[string]string) (CommitInfo, error) {
+	if b.x.ended {
+		return CommitInfo{}, fmt.Errorf("%w: the bulk insert has ended", ErrInvalid)
+	}
+	defer b.x.end()
+	b.stop()
+	c := b.c
+	c.extra = extra
+	var err error
+	if c.indexed {
+		c.keys, err = c.newKeys(ctx)
+	}
+	info, err := c.conclude(ctx, err)
+	if err != nil {
+		return CommitInfo{}, err
+	}
+	info.Elapsed = c.t.opts.Now().Sub(c.start)
+	if f := c.t.opts.Events.CommitDone; f != nil {
+		f(info)
+	}
+	return info, nil
+}
+
+// Abort gives the bulk insert up and rolls back what it wrote. After Commit it does nothing.
+func (b *Bulk) Abort(ctx context.Context) error {
+	if b.x.ended {
+		return nil
+	}
+	defer b.x.end()
+	b.stop()
+	if err := b.c.undo(context.WithoutCancel(ctx)); err != nil {
+		return errors.Join(fmt.Errorf("bulk insert %s was given up: the next writer rolls it back", b.c.instant), err)
+	}
+	return nil
+}
