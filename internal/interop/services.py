@@ -146,9 +146,10 @@ class S3:
 
 
 class Trino:
-    """One node with a file metastore; tables on the local disk and on S3."""
+    """One node; tables on the local disk and on S3, of a file metastore (catalog hudi) and of Hive Metastores, which need not run
+    yet: catalog name -> port."""
 
-    def __init__(self, tmp, s3):
+    def __init__(self, tmp, s3, metastores={}):
         d = self.dir = f"{tmp}/trino"
         self.port = free_port()
         os.makedirs(f"{d}/catalog")
@@ -171,12 +172,7 @@ query.max-memory-per-node=1GB
 query.max-total-memory=1GB
 memory.heap-headroom-per-node=300MB
 """)
-        with open(f"{d}/catalog/hudi.properties", "w") as f:
-            f.write(f"""connector.name=hudi
-hive.metastore=file
-hive.metastore.catalog.dir=local://{d}/metastore
-hive.metastore.disable-location-checks=true
-fs.local.enabled=true
+        storage = f"""fs.local.enabled=true
 local.location=/
 fs.s3.enabled=true
 s3.endpoint={s3.endpoint}
@@ -184,7 +180,11 @@ s3.region=us-east-1
 s3.path-style-access=true
 s3.aws-access-key={os.environ["AWS_ACCESS_KEY_ID"]}
 s3.aws-secret-key={os.environ["AWS_SECRET_ACCESS_KEY"]}
-""")
+"""
+        file = f"hive.metastore=file\nhive.metastore.catalog.dir=local://{d}/metastore\nhive.metastore.disable-location-checks=true\n"
+        for name, where in [("hudi", file)] + [(n, f"hive.metastore.uri=thrift://127.0.0.1:{p}\n") for n, p in metastores.items()]:
+            with open(f"{d}/catalog/{name}.properties", "w") as f:
+                f.write("connector.name=hudi\n" + where + storage)
         with open(f"{d}/log.properties", "w") as f:
             f.write("io.trino=INFO\n")
         java = os.environ.get("JAVA25_HOME") or next(f"/usr/lib/jvm/{j}" for j in sorted(os.listdir("/usr/lib/jvm")) if "25" in j)
@@ -222,24 +222,66 @@ s3.aws-secret-key={os.environ["AWS_SECRET_ACCESS_KEY"]}
             put(f"{t}/{partition_field}={esc(value)}", {"columns": cols, "parameters": {}, "storageFormat": "PARQUET", "serdeParameters": {},
                                                         "externalLocation": f"{location}/{path}", "columnStatistics": {}})
 
-    def query(self, sql):
+    def query(self, sql, catalog="hudi", schema="default"):
         """Rows and [(column, type)]."""
         import trino
-        c = trino.dbapi.connect(host="127.0.0.1", port=self.port, user="interop", catalog="hudi", schema="default", timezone="UTC").cursor()
+        c = trino.dbapi.connect(host="127.0.0.1", port=self.port, user="interop", catalog=catalog, schema=schema, timezone="UTC").cursor()
         c.execute(sql)
         rows = c.fetchall()
         return rows, [(d[0], d[1]) for d in c.description]
 
 
-class Spark:
-    """A JVM with one Hudi version; see spark/worker.py."""
+class Metastore:
+    """A Hive Metastore of one version, with a database in memory and a warehouse of its own."""
 
-    def __init__(self, version, tmp):
+    def __init__(self, version, tmp, port):
+        self.version, self.port, self.uri = version, port, f"thrift://127.0.0.1:{port}"
+        d = self.dir = f"{tmp}/hms-{version}"
+        self.warehouse = f"{d}/warehouse"
+        os.makedirs(self.warehouse)
+        tasks = "org.apache.hadoop.hive.metastore.events.EventCleanerTask"
+        site = {
+            "metastore.thrift.bind.host": "127.0.0.1", "javax.jdo.option.ConnectionURL": "jdbc:derby:memory:hms;create=true",
+            "javax.jdo.option.ConnectionDriverName": "org.apache.derby.jdbc.EmbeddedDriver", "datanucleus.schema.autoCreateAll": "true",
+            "metastore.schema.verification": "false", "metastore.warehouse.dir": f"file://{self.warehouse}",
+            "metastore.warehouse.external.dir": f"file://{self.warehouse}",
+            "metastore.expression.proxy": "org.apache.hadoop.hive.metastore.DefaultPartitionExpressionProxy",
+            "metastore.task.threads.always": tasks, "metastore.task.threads.remote": tasks,
+            "metastore.storage.schema.reader.impl": "org.apache.hadoop.hive.metastore.SerDeStorageSchemaReader",
+            "hive.metastore.transactional.event.listeners": "", "metastore.metrics.enabled": "false", "fs.defaultFS": "file:///",
+        } | {f"fs.{s}.impl": "StubFs" for s in ("local", "s3", "s3a")}
+        with open(f"{d}/metastore-site.xml", "w") as f:
+            f.write("<configuration>" + "".join(f"<property><name>{k}</name><value>{v}</value></property>" for k, v in site.items()) + "</configuration>")
+        with open(f"{d}/log4j2.properties", "w") as f:
+            f.write("status=ERROR\nappender.c.type=Console\nappender.c.name=c\nappender.c.layout.type=PatternLayout\nappender.c.layout.pattern=%d %p %c{1} %m%n\n"
+                    "rootLogger.level=WARN\nrootLogger.appenderRef.c.ref=c\n")
+        lib = f"{DIR}/hive/lib"
+        jars = sorted(f"{lib}/{j}" for j in os.listdir(lib) if not j.startswith(("hive-", "calcite-")))
+        first = [j for j in jars if "slf4j" in j or "commons-logging" in j] if version.startswith("3") else []
+        main = ["org.apache.hadoop.hive.metastore.LoopbackHms", str(port)] if version.startswith("3") else ["org.apache.hadoop.hive.metastore.HiveMetaStore", "-p", str(port)]
+        self.log = f"{d}/hms.log"
+        self.proc = start(["java", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+                           *(f"--add-opens=java.base/{p}=ALL-UNNAMED" for p in ("java.lang", "java.net", "java.util", "java.util.concurrent", "java.nio", "sun.nio.ch")),
+                           f"-Dderby.stream.error.file={d}/derby.log", f"-Dlog4j.configurationFile={d}/log4j2.properties", f"-Djava.io.tmpdir={d}",
+                           "-cp", ":".join([d, f"{DIR}/hive/launch", *first, f"{DIR}/hive/{version}/lib/*", *(j for j in jars if j not in first)]), *main], self.log, cwd=d)
+
+    def wait(self):
+        wait_for(f"hive metastore {self.version}", self.proc, lambda: listening(self.port), self.log)
+
+
+class Spark:
+    """A JVM with one Hudi version, and the tables of a metastore where one is given; see spark/worker.py."""
+
+    def __init__(self, version, tmp, hive=None):
         self.version = version
-        os.makedirs(f"{tmp}/spark-{version}")
-        self.log = f"{tmp}/spark-{version}.log"
+        name = f"spark-{version}" + (f"-hive-{hive.version}" if hive else "")
+        os.makedirs(f"{tmp}/{name}")
+        self.log = f"{tmp}/{name}.log"
+        env = dict(os.environ, INTEROP_TMP=f"{tmp}/{name}")
+        if hive:
+            env |= {"INTEROP_HIVE": hive.version, "INTEROP_HIVE_URI": hive.uri, "INTEROP_WAREHOUSE": hive.warehouse}
         self.proc = subprocess.Popen([f"{DIR}/venv/bin/python", f"{HERE}/spark/worker.py", version], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                     stderr=open(self.log, "wb"), text=True, start_new_session=True, env=dict(os.environ, INTEROP_TMP=f"{tmp}/spark-{version}"))
+                                     stderr=open(self.log, "wb"), text=True, start_new_session=True, env=env)
         RUNNING.append(self.proc)
 
     def wait(self):

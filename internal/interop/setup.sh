@@ -50,3 +50,10 @@ if part trino trino/plugin.xml trino/server.xml trino/TrinoServer.java; then
   jar cf "$t/plugin/hudi/services.jar" -C "$m" META-INF; rm -r "$m"
   "$java25/bin/javac" -cp "$t/lib/*" -d "$t/launch" "$here/trino/TrinoServer.java"; done_
 fi
+if part hive hive/pom.xml hive/LoopbackHms.java hive/StubFs.java; then
+  h="$dir/hive"; jars hive/pom.xml "$h/lib"; mkdir -p "$h/launch"
+  for t in "$h"/lib/*-bin.tar.gz; do   # hive-standalone-metastore-3.1.3-bin, hive-standalone-metastore-server-4.0.1-bin
+    v=${t%-bin.tar.gz}; v="$h/${v##*-}"; rm -rf "$v"; mkdir "$v"; tar -xzf "$t" -C "$v" --strip-components=1; rm "$t"
+  done
+  javac -cp "$h/3.1.3/lib/*:$h/lib/*" -d "$h/launch" "$here"/hive/*.java; done_
+fi

@@ -3,7 +3,7 @@ stdout: {"cmd": "read", "path", "out"}: the snapshot, without meta columns, as P
 {"cmd": "count", "path", "where": SQL, "opt"}: how many rows; {"cmd": "keys", "path", "out", "opt"}: the snapshot with meta columns, as Parquet
 under out, and how many rows and keys there are; {"cmd": "write", "path", "rows", "op": "upsert"|"delete"|..., "opt": {...}}: the Parquet file rows into the table;
 {"cmd": "sql", "sql", "table": PATH or absent}: rows as text; {t} in the text is a table registered at PATH; {"cmd": "quit"}."""
-import json, os, sys, time
+import glob, importlib.util, json, os, sys, time
 
 answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)  # the JVM prints on its stdout
 os.dup2(2, 1)
@@ -45,6 +45,19 @@ conf = {
     "spark.hadoop.fs.s3a.attempts.maximum": "3",
     "spark.hadoop.fs.s3a.retry.limit": "3",
 }
+if hive := os.environ.get("INTEROP_HIVE"):
+    lib, own = f"{dir}/hive/lib", os.path.dirname(importlib.util.find_spec("pyspark").origin) + "/jars"
+    conf |= {
+        "spark.sql.catalogImplementation": "hive",
+        "spark.hadoop.hive.metastore.uris": os.environ["INTEROP_HIVE_URI"],
+        "spark.sql.warehouse.dir": os.environ["INTEROP_WAREHOUSE"],
+        "spark.jars": ",".join(jars + [f"{lib}/{j}" for j in os.listdir(lib) if j.startswith("hive-hcatalog-core")]),
+        "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
+        "spark.hadoop.hive.exec.dynamic.partition.mode": "nonstrict",
+    }
+    if hive.startswith("4"):  # it has no get_table; of the clients that Spark 3.5 can load, only 3.1 asks get_table_req
+        conf |= {"spark.sql.hive.metastore.version": "3.1.3", "spark.sql.hive.metastore.jars": "path",
+                 "spark.sql.hive.metastore.jars.path": ",".join(f"file://{j}" for g in (f"{lib}/hive-exec-*", f"{lib}/calcite-*", f"{lib}/javax.servlet*", f"{dir}/hive/3.1.3/lib/lib*303*", f"{own}/commons-*") for j in glob.glob(g))}
 os.environ["TZ"] = "UTC"
 time.tzset()
 os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
