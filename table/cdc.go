@@ -26,6 +26,7 @@ import (
 	"github.com/lakectl/lakectl/format/parquet"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table/fsview"
+	"github.com/lakectl/lakectl/table/record"
 	"github.com/lakectl/lakectl/table/schema"
 	"github.com/lakectl/lakectl/table/timeline"
 )
@@ -406,7 +407,7 @@ func (im *image) take(idx []int32, typ *arrow.StructType) (arrow.Array, error) {
 	}
 	cols := make([]arrow.Array, typ.NumFields())
 	for i, f := range typ.Fields() {
-		a, err := takeArray(im.rows.Column(fieldIndex(im.rows.Schema(), f.Name)), at)
+		a, err := record.Take(im.rows.Column(fieldIndex(im.rows.Schema(), f.Name)), at)
 		if err != nil {
 			return nil, fmt.Errorf("column %s: %w", f.Name, err)
 		}

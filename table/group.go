@@ -405,7 +405,7 @@ func (c *commit) rows(old stored, at []int64, idx []int32, f *newFile) (arrow.Re
 
 // withMeta puts the meta columns before the rows of changes.
 func (c *commit) withMeta(data arrow.RecordBatch, idx []int32, f *newFile) (arrow.RecordBatch, error) {
-	keys, err := takeArray(c.ch.Keys, idx)
+	keys, err := record.Take(c.ch.Keys, idx)
 	if err != nil {
 		return nil, err
 	}

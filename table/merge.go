@@ -29,7 +29,7 @@ func (m inMemory) Take(at []int64, want *arrow.Schema) (arrow.RecordBatch, error
 	for i, f := range want.Fields() {
 		a, err := column(m.rows, f, int(m.rows.NumRows()))
 		if err == nil {
-			cols[i], err = takeArray(a, idx)
+			cols[i], err = record.Take(a, idx)
 			a.Release()
 		}
 		if err != nil {
@@ -143,7 +143,7 @@ func (ch *changes) patched(old stored, at []int64, rows []int32) (arrow.RecordBa
 		}
 		parts := []arrow.Array{cols[col]}
 		if len(before) > 0 {
-			a, err := takeArray(ch.all.Rows.Column(col), before)
+			a, err := record.Take(ch.all.Rows.Column(col), before)
 			if err != nil {
 				return nil, err
 			}
@@ -167,7 +167,7 @@ func (ch *changes) patched(old stored, at []int64, rows []int32) (arrow.RecordBa
 		if err != nil {
 			return nil, err
 		}
-		cols[col], err = takeArray(both, idx)
+		cols[col], err = record.Take(both, idx)
 		both.Release()
 		if err != nil {
 			return nil, err
@@ -217,7 +217,7 @@ func (ch *changes) filled(old stored, late []change) (rows arrow.RecordBatch, hi
 		if err != nil {
 			return nil, nil, err
 		}
-		cols[c], err = takeArray(both, from)
+		cols[c], err = record.Take(both, from)
 		both.Release()
 		if err != nil {
 			return nil, nil, err

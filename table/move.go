@@ -220,7 +220,7 @@ func (ch *changes) complete(parts []placedRows) error {
 		if err != nil {
 			return fmt.Errorf("column %s: %w", ch.Rows.ColumnName(c), err)
 		}
-		cols[c], err = takeArray(all, idx)
+		cols[c], err = record.Take(all, idx)
 		all.Release()
 		if err != nil {
 			return fmt.Errorf("column %s: %w", ch.Rows.ColumnName(c), err)

@@ -369,11 +369,11 @@ func bit(b bool) int {
 // take gathers rows of a batch; the result is the caller's to release.
 func take(b record.Batch, idx []int32) (record.Batch, error) {
 	var out record.Batch
-	k, err := takeArray(b.Keys, idx)
+	k, err := record.Take(b.Keys, idx)
 	if err != nil {
 		return out, err
 	}
-	p, err := takeArray(b.Partitions, idx)
+	p, err := record.Take(b.Partitions, idx)
 	if err != nil {
 		return out, err
 	}
@@ -414,7 +414,7 @@ func takeRows(rows arrow.RecordBatch, idx []int32, done ...taken) (arrow.RecordB
 			cols[c].Retain()
 			continue
 		}
-		a, err := takeArray(rows.Column(c), idx)
+		a, err := record.Take(rows.Column(c), idx)
 		if err != nil {
 			return nil, fmt.Errorf("column %s: %w", rows.ColumnName(c), err)
 		}

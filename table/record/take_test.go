@@ -1,4 +1,4 @@
-package table
+package record
 
 import (
 	"fmt"
@@ -70,7 +70,7 @@ func arrays(n int, nulls bool) []arrow.Array {
 	return out
 }
 
-func TestTakeArray(t *testing.T) {
+func TestTake(t *testing.T) {
 	for _, nulls := range []bool{false, true} {
 		for _, whole := range arrays(100, nulls) {
 			rnd := rand.New(rand.NewPCG(3, 4))
@@ -80,7 +80,7 @@ func TestTakeArray(t *testing.T) {
 					idx = append(idx, rnd.Int32N(int32(a.Len())))
 				}
 				for _, idx := range [][]int32{idx, nil} {
-					got, err := takeArray(a, idx)
+					got, err := Take(a, idx)
 					if err != nil {
 						t.Fatalf("%s: %v", a.DataType(), err)
 					}

@@ -1,4 +1,4 @@
-package table
+package record
 
 import (
 	"context"
@@ -12,9 +12,10 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// takeArray gathers the values at idx, all of which lie within a. Text and values of whole bytes are gathered here, into
-// buffers of the final size; Arrow's kernel grows its buffers value by value.
-func takeArray(a arrow.Array, idx []int32) (arrow.Array, error) {
+// Take gathers the values at idx, all of which lie within a; the caller releases the result. It is safe for concurrent use.
+// Text and values of whole bytes are gathered here, into buffers of the final size; Arrow's kernel grows its buffers value by
+// value.
+func Take(a arrow.Array, idx []int32) (arrow.Array, error) {
 	in := a.Data()
 	var buffers []*memory.Buffer
 	switch t := a.DataType().(type) {
