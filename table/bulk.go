@@ -211,6 +211,9 @@ func (f *BulkFile) Discard(ctx context.Context) error {
 	return c.t.Remove(ctx, f.f.rel)
 }
 
+// Account has f asked when the bulk insert is committed, as Txn.Account does.
+func (b *Bulk) Account(f Account) { b.c.account = f }
+
 // Commit completes the bulk insert. All files have been closed. The errors are those of Txn.Commit.
 func (b *Bulk) Commit(ctx context.Context, extra map[string]string) (CommitInfo, error) {
 	if b.x.ended {

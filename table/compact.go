@@ -309,7 +309,7 @@ func (c *commit) compact(ctx context.Context, sl fsview.FileSlice, no int) error
 		stat.TotalLogSizeCompacted += l.Size
 	}
 	if ch.Rows != nil {
-		stat.TotalLogRecords = int64(ch.NumRows()) + ch.stale
+		stat.TotalLogRecords = int64(ch.NumRows()) + ch.lost
 	}
 	kind := filename.Create
 	if sl.Base != nil {

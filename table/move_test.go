@@ -178,20 +178,20 @@ func TestMoves(t *testing.T) {
 		"a late change does not move it":            {"latest", [][]row{{{part: "q", ts: 9, name: "n"}}}, map[string]string{"p/a": "10,a10"}, table.CommitInfo{Stale: 1}},
 		"a late change does not move it back":       {"latest", [][]row{{{part: "q", ts: 12, name: "n"}}, {{part: "p", ts: 11, name: "late"}}}, map[string]string{"q/a": "12,n"}, table.CommitInfo{Stale: 1}},
 		"it moves back":                             {"latest", [][]row{{{part: "q", ts: 12, name: "n"}}, {{part: "p", ts: 13, name: "back"}}}, map[string]string{"p/a": "13,back"}, table.CommitInfo{Updated: 1}},
-		"there and back in one batch":               {"latest", [][]row{{{part: "q", ts: 12, name: "n"}, {part: "p", ts: 13, name: "back"}}}, map[string]string{"p/a": "13,back"}, table.CommitInfo{Updated: 1}},
-		"there, back out of order":                  {"latest", [][]row{{{part: "p", ts: 13, name: "back"}, {part: "q", ts: 12, name: "n"}}}, map[string]string{"p/a": "13,back"}, table.CommitInfo{Updated: 1, Stale: 1}},
+		"there and back in one batch":               {"latest", [][]row{{{part: "q", ts: 12, name: "n"}, {part: "p", ts: 13, name: "back"}}}, map[string]string{"p/a": "13,back"}, table.CommitInfo{Updated: 1, Collapsed: 1}},
+		"there, back out of order":                  {"latest", [][]row{{{part: "p", ts: 13, name: "back"}, {part: "q", ts: 12, name: "n"}}}, map[string]string{"p/a": "13,back"}, table.CommitInfo{Updated: 1, Collapsed: 1}},
 		"a delete that names the old partition":     {"latest", [][]row{{{part: "p", ts: 11, del: true}}}, map[string]string{}, table.CommitInfo{Deleted: 1}},
 		"a delete that names another partition":     {"latest", [][]row{{{part: "q", ts: 11, del: true}}}, map[string]string{}, table.CommitInfo{Deleted: 1}},
 		"a delete of where it was":                  {"latest", [][]row{{{part: "q", ts: 12, name: "n"}}, {{part: "p", ts: 13, del: true}}}, map[string]string{}, table.CommitInfo{Deleted: 1}},
-		"a move and a delete in one batch":          {"latest", [][]row{{{part: "q", ts: 12, name: "n"}, {part: "p", ts: 13, del: true}}}, map[string]string{}, table.CommitInfo{Deleted: 1}},
+		"a move and a delete in one batch":          {"latest", [][]row{{{part: "q", ts: 12, name: "n"}, {part: "p", ts: 13, del: true}}}, map[string]string{}, table.CommitInfo{Deleted: 1, Collapsed: 1}},
 		"a row that moves keeps a column":           {"latest", [][]row{{{part: "q", ts: 11, keepName: true}}}, map[string]string{"q/a": "11,a10"}, table.CommitInfo{Updated: 1}},
-		"and of the change before it":               {"latest", [][]row{{{part: "r", ts: 11, name: "r11"}, {part: "q", ts: 12, keepName: true}}}, map[string]string{"q/a": "12,r11"}, table.CommitInfo{Updated: 1}},
-		"but none from before a delete":             {"latest", [][]row{{{part: "p", ts: 11, del: true}, {part: "q", ts: 12, keepName: true}}}, map[string]string{"q/a": "12,(null)"}, table.CommitInfo{Updated: 1}},
+		"and of the change before it":               {"latest", [][]row{{{part: "r", ts: 11, name: "r11"}, {part: "q", ts: 12, keepName: true}}}, map[string]string{"q/a": "12,r11"}, table.CommitInfo{Updated: 1, Collapsed: 1}},
+		"but none from before a delete":             {"latest", [][]row{{{part: "p", ts: 11, del: true}, {part: "q", ts: 12, keepName: true}}}, map[string]string{"q/a": "12,(null)"}, table.CommitInfo{Updated: 1, Collapsed: 1}},
 		"a column that nothing carries, then late":  {"partial", [][]row{{{part: "q", ts: 11, del: true}}, {{part: "q", ts: 12, keepName: true}}, {{part: "p", ts: 11, name: "late"}}}, map[string]string{"q/a": "12,late"}, table.CommitInfo{Updated: 1}},
 		"a late change fills nothing":               {"partial", [][]row{{{part: "q", ts: 9, name: "late"}}}, map[string]string{"p/a": "10,a10"}, table.CommitInfo{Stale: 1}},
-		"late in the batch fills what moves":        {"partial", [][]row{{{part: "q", ts: 12, keepName: true}, {part: "p", ts: 11, name: "eleven"}}}, map[string]string{"q/a": "12,eleven"}, table.CommitInfo{Updated: 1, Stale: 1}},
+		"late in the batch fills what moves":        {"partial", [][]row{{{part: "q", ts: 12, keepName: true}, {part: "p", ts: 11, name: "eleven"}}}, map[string]string{"q/a": "12,eleven"}, table.CommitInfo{Updated: 1, Collapsed: 1}},
 		"the first stays where it is":               {"first", [][]row{{{part: "q", ts: 11, name: "n"}}}, map[string]string{"p/a": "10,a10"}, table.CommitInfo{Stale: 1}},
-		"of two new ones of a batch the first wins": {"first", [][]row{{{id: "c", part: "q", ts: 1, name: "q"}, {id: "c", part: "r", ts: 2, name: "r"}}}, map[string]string{"p/a": "10,a10", "q/c": "1,q"}, table.CommitInfo{Inserted: 1, Stale: 1}},
+		"of two new ones of a batch the first wins": {"first", [][]row{{{id: "c", part: "q", ts: 1, name: "q"}, {id: "c", part: "r", ts: 2, name: "r"}}}, map[string]string{"p/a": "10,a10", "q/c": "1,q"}, table.CommitInfo{Inserted: 1, Collapsed: 1}},
 	} {
 		for _, kind := range []string{"cow", "mor"} {
 			for _, version := range []int{9, 6} {
@@ -213,7 +213,7 @@ func TestMoves(t *testing.T) {
 					if diff := cmp.Diff(want, contents(t, tb)); diff != "" {
 						t.Errorf("rows (-want +got):\n%s", diff)
 					}
-					got := table.CommitInfo{Inserted: info.Inserted, Updated: info.Updated, Deleted: info.Deleted, Stale: info.Stale, UnknownDeletes: info.UnknownDeletes}
+					got := table.CommitInfo{Inserted: info.Inserted, Updated: info.Updated, Deleted: info.Deleted, Collapsed: info.Collapsed, Stale: info.Stale, UnknownDeletes: info.UnknownDeletes}
 					if diff := cmp.Diff(tt.info, got); diff != "" {
 						t.Errorf("counts (-want +got):\n%s", diff)
 					}

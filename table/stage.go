@@ -22,7 +22,7 @@ import (
 type changes struct {
 	record.Batch
 	by    ordering
-	stale int64 // changes that lost against another change of the same key
+	lost  int64 // changes that another change of their key stands for
 
 	// What the changes that the winners beat carried, for the columns that a winner keeps: all has the changes of before
 	// the collapse, beaten the rows of it that each row of Batch came after, the newest first. Nil when nothing is kept.
@@ -192,7 +192,6 @@ func collapse(b record.Batch, by ordering, m merging) (changes, error) {
 	order := comparer(b.Rows, b.Rows, by)
 	keeps := anyKept(b)
 	beaten := map[int32][]int32{}
-	var stale int64
 	for i := range n {
 		s, again := seenAs(i, int32(len(winner)))
 		if !again {
@@ -201,7 +200,6 @@ func collapse(b record.Batch, by ordering, m merging) (changes, error) {
 		}
 		w := winner[s]
 		if m.first && b.Op(int(w)) != record.Delete {
-			stale++
 			continue
 		}
 		if order == nil || m.first || order(i, int(w)) >= 0 {
@@ -209,19 +207,16 @@ func collapse(b record.Batch, by ordering, m merging) (changes, error) {
 			if keeps {
 				beaten[s] = append([]int32{w}, beaten[s]...)
 			}
-		} else {
-			stale++
-			if keeps && m.late {
-				beaten[s] = append(beaten[s], int32(i))
-			}
+		} else if keeps && m.late {
+			beaten[s] = append(beaten[s], int32(i))
 		}
 	}
 	if len(winner) == n {
 		b.Retain()
-		return changes{Batch: b, by: by, stale: stale}, nil
+		return changes{Batch: b, by: by}, nil
 	}
 	out, err := take(b, winner)
-	ch := changes{Batch: out, by: by, stale: stale}
+	ch := changes{Batch: out, by: by, lost: int64(n - len(winner))}
 	if err == nil && keeps {
 		b.Retain()
 		ch.all, ch.beaten = b, beaten

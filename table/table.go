@@ -88,8 +88,11 @@ type WrittenKey struct {
 // neither inserted nor deleted, though the write stats of the commit, as Hudi's do, count both.
 type CommitInfo struct {
 	Instant                    timeline.Instant
+	// What became of the changes of a transaction: each of them is in exactly one of these. On a merge-on-read table a change
+	// that is logged counts as updated or deleted, as only readers find out what it meets, unless the engine had to look.
 	Inserted, Updated, Deleted int64
-	Stale                      int64 // changes that were dropped: older than another change of the key or than its row
+	Collapsed                  int64 // changes that another change of their key in the same transaction stands for
+	Stale                      int64 // changes that were dropped: older than the row of their key
 	UnknownDeletes             int64 // deletes of keys that the table does not hold
 	Files                      int
 	BytesWritten, BytesCopied  int64 // copied: part of written that was taken over undecoded

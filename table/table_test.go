@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lakectl/lakectl/format"
+	"github.com/lakectl/lakectl/format/action"
 	bloomfilter "github.com/lakectl/lakectl/format/bloom"
 	"github.com/lakectl/lakectl/format/filename"
 	"github.com/lakectl/lakectl/format/properties"
@@ -127,7 +128,37 @@ func commit(tb *table.Table, l table.Locator, rows ...row) (table.CommitInfo, er
 			return table.CommitInfo{}, err
 		}
 	}
-	return x.Commit(ctx, map[string]string{"lakectl.test": "1"})
+	var told table.CommitInfo
+	var inserts, updates, deletes int64
+	x.Account(func(i table.CommitInfo, m *action.CommitMetadata) map[string]string {
+		told = i
+		for _, stats := range m.PartitionToWriteStats {
+			for _, s := range stats {
+				inserts, updates, deletes = inserts+s.NumInserts, updates+s.NumUpdateWrites, deletes+s.NumDeletes
+			}
+		}
+		return map[string]string{"lakectl.account": string(i.Instant.Requested)}
+	})
+	info, err := x.Commit(ctx, map[string]string{"lakectl.test": "1"})
+	if err == nil {
+		err = closes(info, told, int64(len(rows)), inserts, updates, deletes)
+	}
+	return info, err
+}
+
+// closes says what is wrong with the counts of a commit of so many changes, whose files have so many rows by their statistics.
+func closes(info, told table.CommitInfo, changes, inserts, updates, deletes int64) error {
+	if got := info.Inserted + info.Updated + info.Deleted + info.Collapsed + info.Stale + info.UnknownDeletes; got != changes {
+		return fmt.Errorf("%d changes, the counts have %d: %+v", changes, got, info)
+	}
+	if inserts+updates != info.Inserted+info.Updated || deletes < info.Deleted || deletes-info.Deleted > info.Updated {
+		return fmt.Errorf("files with %d rows inserted, %d updated, %d deleted; the counts are %+v", inserts, updates, deletes, info)
+	}
+	told.Instant, told.Elapsed = info.Instant, info.Elapsed
+	if told != info {
+		return fmt.Errorf("accounted %+v, returned %+v", told, info)
+	}
+	return nil
 }
 
 func mustCommit(t *testing.T, tb *table.Table, l table.Locator, rows ...row) table.CommitInfo {
@@ -207,17 +238,17 @@ func TestChangesOfAKeyCollapse(t *testing.T) {
 		want     map[string]string
 		info     table.CommitInfo
 	}{
-		"newest event time wins":                    {[]string{"ts"}, []row{{id: "a", ts: 5, name: "new"}, {id: "a", ts: 3, name: "late"}}, map[string]string{"/a": "5,new"}, table.CommitInfo{Inserted: 1, Stale: 1}},
-		"a tie goes to the later arrival":           {[]string{"ts"}, []row{{id: "a", ts: 5, name: "first"}, {id: "a", ts: 5, name: "second"}}, map[string]string{"/a": "5,second"}, table.CommitInfo{Inserted: 1}},
-		"without ordering the last arrival wins":    {nil, []row{{id: "a", ts: 5, name: "first"}, {id: "a", ts: 3, name: "second"}}, map[string]string{"/a": "3,second"}, table.CommitInfo{Inserted: 1}},
-		"insert and delete leave nothing":           {[]string{"ts"}, []row{{id: "a", ts: 5, name: "x"}, {id: "a", ts: 5, del: true}}, map[string]string{}, table.CommitInfo{UnknownDeletes: 1}},
-		"a late delete is dropped":                  {[]string{"ts"}, []row{{id: "a", ts: 5, name: "x"}, {id: "a", ts: 4, del: true}}, map[string]string{"/a": "5,x"}, table.CommitInfo{Inserted: 1, Stale: 1}},
-		"a kept value comes from the change before": {[]string{"ts"}, []row{{id: "a", ts: 5, name: "big"}, {id: "a", ts: 6, keepName: true}}, map[string]string{"/a": "6,big"}, table.CommitInfo{Inserted: 1}},
+		"newest event time wins":                    {[]string{"ts"}, []row{{id: "a", ts: 5, name: "new"}, {id: "a", ts: 3, name: "late"}}, map[string]string{"/a": "5,new"}, table.CommitInfo{Inserted: 1, Collapsed: 1}},
+		"a tie goes to the later arrival":           {[]string{"ts"}, []row{{id: "a", ts: 5, name: "first"}, {id: "a", ts: 5, name: "second"}}, map[string]string{"/a": "5,second"}, table.CommitInfo{Inserted: 1, Collapsed: 1}},
+		"without ordering the last arrival wins":    {nil, []row{{id: "a", ts: 5, name: "first"}, {id: "a", ts: 3, name: "second"}}, map[string]string{"/a": "3,second"}, table.CommitInfo{Inserted: 1, Collapsed: 1}},
+		"insert and delete leave nothing":           {[]string{"ts"}, []row{{id: "a", ts: 5, name: "x"}, {id: "a", ts: 5, del: true}}, map[string]string{}, table.CommitInfo{UnknownDeletes: 1, Collapsed: 1}},
+		"a late delete is dropped":                  {[]string{"ts"}, []row{{id: "a", ts: 5, name: "x"}, {id: "a", ts: 4, del: true}}, map[string]string{"/a": "5,x"}, table.CommitInfo{Inserted: 1, Collapsed: 1}},
+		"a kept value comes from the change before": {[]string{"ts"}, []row{{id: "a", ts: 5, name: "big"}, {id: "a", ts: 6, keepName: true}}, map[string]string{"/a": "6,big"}, table.CommitInfo{Inserted: 1, Collapsed: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tb := create(t, mem.New(), orders(9, func(c *table.Config) { c.PartitionBy, c.Ordering = nil, tt.ordering }), table.Options{})
 			info := mustCommit(t, tb, bloom(), tt.rows...)
-			got := table.CommitInfo{Inserted: info.Inserted, Updated: info.Updated, Deleted: info.Deleted, Stale: info.Stale, UnknownDeletes: info.UnknownDeletes}
+			got := table.CommitInfo{Inserted: info.Inserted, Updated: info.Updated, Deleted: info.Deleted, Collapsed: info.Collapsed, Stale: info.Stale, UnknownDeletes: info.UnknownDeletes}
 			if diff := cmp.Diff(tt.info, got); diff != "" {
 				t.Errorf("counts (-want +got):\n%s", diff)
 			}

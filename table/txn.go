@@ -31,8 +31,17 @@ type Txn struct {
 	batches []record.Batch
 	locator Locator
 	over    *overwrite // nil: rows replace those of their keys
+	account Account
 	ended   bool
 }
+
+// Account says what more a commit carries in its extra metadata, once everything that it wrote is durable: it gets the
+// counts, with the instant as it is requested, and what the commit will record, and changes neither. It is called once,
+// under the table's lock and before the completed instant is put, from the goroutine of Commit.
+type Account func(info CommitInfo, m *action.CommitMetadata) map[string]string
+
+// Account has f asked when the transaction is committed; what it says goes before the extra metadata given to Commit.
+func (x *Txn) Account(f Account) { x.account = f }
 
 // Begin takes the table's lock, unless this Table holds it already, rolls back what a dead writer left, and starts a
 // transaction. A table service of this Table is waited for. ErrFenced: somebody else owns the table. format.ErrUnsupported: the table promises something that lakectl
@@ -253,7 +262,7 @@ func (x *Txn) Commit(ctx context.Context, extra map[string]string) (CommitInfo, 
 	}
 	info.Elapsed = t.opts.Now().Sub(c.start)
 	t.opts.Log.Debug("committed", "table", t.base, "instant", info.Instant.Requested, "inserted", info.Inserted, "updated", info.Updated,
-		"deleted", info.Deleted, "stale", info.Stale, "files", info.Files, "bytes", info.BytesWritten, "elapsed", info.Elapsed)
+		"deleted", info.Deleted, "collapsed", info.Collapsed, "stale", info.Stale, "files", info.Files, "bytes", info.BytesWritten, "elapsed", info.Elapsed)
 	c.written(info.Instant)
 	if f := t.opts.Events.CommitDone; f != nil {
 		f(info)
@@ -264,7 +273,7 @@ func (x *Txn) Commit(ctx context.Context, extra map[string]string) (CommitInfo, 
 // commit begins a commit. The table's schema will be what then makes of the one that it has.
 func (x *Txn) commit(ctx context.Context, extra map[string]string, then func(*arrow.Schema) (*arrow.Schema, error)) (*commit, error) {
 	t := x.t
-	c := &commit{t: t, extra: extra, start: t.opts.Now(), operation: "UPSERT", action: timeline.Commit}
+	c := &commit{t: t, extra: extra, account: x.account, start: t.opts.Now(), operation: "UPSERT", action: timeline.Commit}
 	var err error
 	if c.snap, err = t.snapshot(ctx, t.current(), ""); err != nil {
 		return nil, err
@@ -296,6 +305,7 @@ type commit struct {
 	st        *state
 	snap      *Snapshot
 	extra     map[string]string
+	account   Account
 	schema    *arrow.Schema // data columns
 	full      *arrow.Schema // with meta columns
 	avro      string        // schema as Avro text, and with meta fields
@@ -373,7 +383,7 @@ func (c *commit) locate(ctx context.Context, batches []record.Batch, l Locator) 
 	if c.ch, err = collapse(m.prepare(all), by, m); err != nil {
 		return err
 	}
-	c.info.Stale = c.ch.stale
+	c.info.Collapsed = c.ch.lost
 	locs, err := c.replaces.locator(l).Locate(ctx, c.snap, c.ch.Batch)
 	if err != nil {
 		return fmt.Errorf("locate keys: %w", err)
@@ -480,11 +490,16 @@ func (c *commit) conclude(ctx context.Context, err error) (CommitInfo, error) {
 		return CommitInfo{}, errors.Join(err, c.undo(context.WithoutCancel(ctx)))
 	}
 	c.tidy(context.WithoutCancel(ctx))
-	c.info.Instant = done
-	for _, stats := range c.stats {
-		c.info.Files += len(stats)
-	}
+	c.info.Instant, c.info.Files = done, c.fileCount()
 	return c.info, nil
+}
+
+// fileCount is how many files the commit names.
+func (c *commit) fileCount() (n int) {
+	for _, stats := range c.stats {
+		n += len(stats)
+	}
+	return n
 }
 
 func (t *Table) heartbeat(in timeline.Time) string { return t.key(".hoodie/.heartbeat/" + string(in)) }
@@ -567,6 +582,12 @@ func (c *commit) complete(ctx context.Context) (timeline.Instant, error) {
 	}
 	if c.schema.NumFields() > 0 {
 		m.ExtraMetadata["schema"] = c.avro
+	}
+	if c.account != nil {
+		info := c.info
+		info.Instant = timeline.Instant{Requested: c.instant, Action: c.action, State: timeline.Inflight}
+		info.Files = c.fileCount()
+		maps.Copy(m.ExtraMetadata, c.account(info, m))
 	}
 	body, err := encodeCommit(m, c.st.layout)
 	if err != nil {

@@ -332,15 +332,19 @@ func (d *decoder) Decode(ctx context.Context, m []ingest.Message) (record.Batch,
 	}
 	d.begin(len(m))
 	var rejects []ingest.Reject
+	pairs := 0
 	for i := range m {
 		rows, cols := d.n, len(d.cols)
 		if err := d.message(&m[i]); err != nil {
 			d.cut(rows)
 			d.dropColumns(cols)
 			rejects = append(rejects, ingest.Reject{Message: m[i], Reason: fmt.Errorf("%s/%d offset %d: %w", m[i].Topic, m[i].Partition, m[i].Offset, err)})
+		} else if d.n > rows+1 {
+			pairs++
 		}
 	}
 	b, err := d.finish()
+	b.Pairs = pairs
 	return b, rejects, err
 }
 

@@ -26,6 +26,9 @@ type Batch struct {
 	// Keep names, by column index of Rows, the rows whose stored value stays (Debezium's unavailable value):
 	// bit i of Keep[c] (LSB first) is row i. Nil, or a nil element, keeps nothing.
 	Keep [][]byte
+	// Pairs is how many rows are the second of a message that made two: a delete under the key or partition that a row
+	// had, and the row as it is now. For accounts of what became of messages.
+	Pairs int
 }
 
 // NumRows returns the number of rows.
