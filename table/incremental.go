@@ -106,15 +106,12 @@ func (t *Table) windowed(ctx context.Context, begin, end timeline.Time) (*state,
 	if end != "" && begin >= end {
 		return nil, nil, fmt.Errorf("%w: a window from %s (exclusive) to %s: want an end later than its begin", ErrInvalid, begin, end)
 	}
-	s, err := t.refresh(ctx)
+	s, err := t.look(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	if s.props[propMetaFields] == "false" {
 		return nil, nil, fmt.Errorf("%w: %s has no meta columns (%s=false), so nothing says which commit wrote a row", format.ErrUnsupported, t.base, propMetaFields)
-	}
-	if s, err = t.listed(ctx, s); err != nil {
-		return nil, nil, err
 	}
 	return s, &window{begin: begin, end: end}, nil
 }

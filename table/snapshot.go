@@ -41,7 +41,7 @@ type Snapshot struct {
 
 // Snapshot returns the table as of its newest completed commit.
 func (t *Table) Snapshot(ctx context.Context) (*Snapshot, error) {
-	s, err := t.refresh(ctx)
+	s, err := t.look(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func (t *Table) Snapshot(ctx context.Context) (*Snapshot, error) {
 // SnapshotAt returns the table as of an instant: what commits whose requested time is not later had made of it. That
 // is what as.of.instant means to Spark.
 func (t *Table) SnapshotAt(ctx context.Context, at timeline.Time) (*Snapshot, error) {
-	s, err := t.refresh(ctx)
+	s, err := t.look(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -61,25 +61,41 @@ func (t *Table) SnapshotAt(ctx context.Context, at timeline.Time) (*Snapshot, er
 	return t.snapshot(ctx, s, at)
 }
 
-// kept says whether cleaning has left what the table was as of an instant. Where it has not, a view of what is left would
-// lack rows, silently.
+// look is the table as a reader sees it, who holds no lock: what the timeline says is there was listed before anybody began
+// to delete it.
+func (t *Table) look(ctx context.Context) (*state, error) {
+	for {
+		s, err := t.refresh(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if s.files != nil { // listed before the timeline was
+			return s, nil
+		}
+		if s, err = t.listed(ctx, s); err != nil || s.trusted() != nil {
+			return s, err // a metadata table holds the files of an instant, whoever deletes them
+		}
+		now, err := timeline.Load(ctx, t.store, t.base, s.layout)
+		if err != nil {
+			return nil, err
+		}
+		begun := now.Of(timeline.Clean, timeline.Rollback, timeline.Restore).Filter(func(in timeline.Instant) bool {
+			_, known := s.tl.Find(in.Requested, in.Action)
+			return !known
+		})
+		if len(begun.Instants) == 0 {
+			return s, nil
+		}
+	}
+}
+
+// kept says whether cleaning has left, and is about to leave, what the table was as of an instant. Where it does not, a view of
+// what is left would lack rows, silently.
 func (t *Table) kept(ctx context.Context, s *state, at timeline.Time) error {
 	done := s.tl.Completed()
-	last, ok := done.Of(timeline.Clean).Last()
-	if !ok {
-		return nil
-	}
-	b, err := timeline.Read(ctx, t.store, t.base, s.layout, last)
-	if err != nil {
+	from, err := t.cleanedTo(ctx, s)
+	if err != nil || from == "" || at >= from {
 		return err
-	}
-	m, err := action.DecodeCleanMetadata(b)
-	if err != nil {
-		return fmt.Errorf("clean %s: %w", last.Requested, err)
-	}
-	from := timeline.Time(m.EarliestCommitToRetain)
-	if from == "" || at >= from {
-		return nil
 	}
 	// What stood just before the earliest commit to retain is kept for its readers.
 	var asked, before timeline.Time
@@ -96,6 +112,39 @@ func (t *Table) kept(ctx context.Context, s *state, at timeline.Time) error {
 		return nil
 	}
 	return fmt.Errorf("what the table was as of %s was %w: files are kept for readers as of %s or later", at, ErrCleaned, cmp.Or(before, from))
+}
+
+// cleanedTo is the earliest instant whose readers find all their files after the last clean and those that are pending, which
+// may have deleted theirs already; "" if none is known.
+func (t *Table) cleanedTo(ctx context.Context, s *state) (from timeline.Time, err error) {
+	if last, ok := s.tl.Completed().Of(timeline.Clean).Last(); ok {
+		b, err := timeline.Read(ctx, t.store, t.base, s.layout, last)
+		if err != nil {
+			return "", err
+		}
+		m, err := action.DecodeCleanMetadata(b)
+		if err != nil {
+			return "", fmt.Errorf("clean %s: %w", last.Requested, err)
+		}
+		from = timeline.Time(m.EarliestCommitToRetain)
+	}
+	for _, in := range s.tl.Pending().Of(timeline.Clean).Instants {
+		b, err := t.plan(ctx, s, in)
+		if err != nil {
+			return "", err
+		}
+		if len(b) == 0 { // without a plan nothing is deleted
+			continue
+		}
+		p, err := action.DecodeCleanerPlan(b)
+		if err != nil {
+			return "", fmt.Errorf("plan of clean %s: %w", in.Requested, err)
+		}
+		if p.EarliestInstantToRetain != nil {
+			from = max(from, timeline.Time(p.EarliestInstantToRetain.Timestamp))
+		}
+	}
+	return from, nil
 }
 
 func (t *Table) snapshot(ctx context.Context, s *state, at timeline.Time) (*Snapshot, error) {
