@@ -41,7 +41,8 @@ type Options struct {
 	// Newer tells of the rows of a batch of the table which ones were written since by somebody who may. They need not
 	// be as wanted. Nil: none was.
 	Newer func(b record.Batch) func(row int) bool
-	// Changes streams what was done since, in its order, as Side.Rows does; a wanted row that it deletes may be missing. Nil: nothing.
+	// Changes streams what was done since, in its order, as Side.Rows does: a wanted row that it deletes may be missing, and a
+	// row of the table that it wrote is a newer one, whatever Newer says. Nil: nothing.
 	Changes func(ctx context.Context) iter.Seq2[record.Batch, error]
 
 	Progress func(step string, rows int64)
@@ -342,6 +343,24 @@ func (s *happened) changes(ctx context.Context, in *spans) error {
 		})
 }
 
+// newer tells of rows of the table which ones were written since, and notes those.
+func (s *happened) newer(b record.Batch, ids []id) func(row int) bool {
+	told := func(int) bool { return false }
+	if s.c.o.Newer != nil {
+		told = s.c.o.Newer(b)
+	}
+	return func(i int) bool {
+		ch, ok := s.at[ids[i]]
+		if newer := told(i); !newer && (!ok || ch.deleted) {
+			return false
+		} else if o := order(b, s.c.o.Ordering, i); newer || ch.order == o {
+			s.note(ids[i], o, false, true)
+			return true
+		}
+		return false
+	}
+}
+
 // to says whether something happened to a wanted row that is not older than the row.
 func (s *happened) to(b record.Batch, x id, i int) (superseded, deleted bool) {
 	ch, ok := s.at[x]
@@ -358,15 +377,13 @@ func (c *comparer) sums(ctx context.Context) (*differing, *happened, error) {
 	want, got, since := newGrid(most), newGrid(most), c.happened()
 	table := func(ctx context.Context) error {
 		return c.walk(ctx, "table", c.got, nil, func(h *hasher, b record.Batch, ids []id) {
-			newer := c.newer(b)
+			newer := since.newer(b, ids)
 			for i, r := range h.digest(b, ids) {
-				at := got.at(c.place(b, i), ids[i])
-				if !newer(i) {
+				if at := got.at(c.place(b, i), ids[i]); newer(i) {
+					at.newer++
+				} else {
 					at.sum.add(sum{r.hi, r.lo, 1})
-					continue
 				}
-				at.newer++
-				since.note(ids[i], order(b, c.o.Ordering, i), false, true)
 			}
 		})
 	}
@@ -392,8 +409,8 @@ func (c *comparer) sums(ctx context.Context) (*differing, *happened, error) {
 		g.Go(func() error { return table(ctx) })
 		g.Go(func() error { return wanted(ctx) })
 		err = g.Wait()
-	} else if err = table(ctx); err == nil {
-		if err = since.changes(ctx, nil); err == nil {
+	} else if err = since.changes(ctx, nil); err == nil {
+		if err = table(ctx); err == nil {
 			err = wanted(ctx)
 		}
 	}
@@ -401,11 +418,4 @@ func (c *comparer) sums(ctx context.Context) (*differing, *happened, error) {
 		return nil, nil, err
 	}
 	return c.differing(want, got, since.full), since, nil
-}
-
-func (c *comparer) newer(b record.Batch) func(int) bool {
-	if c.o.Newer == nil {
-		return func(int) bool { return false }
-	}
-	return c.o.Newer(b)
 }

@@ -100,7 +100,7 @@ func TestCompareFindsWhatDiffers(t *testing.T) {
 		for i := range rapid.IntRange(0, 300).Draw(t, "rows") {
 			w := row{part: fmt.Sprint(i % parts), key: fmt.Sprintf("k%03d", i), ts: int64(i), name: rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "name")}
 			g := w
-			fate := rapid.SampledFrom([]string{"", "", "", "", "", "", "", "missing", "extra", "ts", "null", "newer", "new", "older", "deleted", "deleted before"}).Draw(t, "fate")
+			fate := rapid.SampledFrom([]string{"", "", "", "", "", "", "", "missing", "extra", "ts", "null", "newer", "replayed", "new", "older", "deleted", "deleted before"}).Draw(t, "fate")
 			name := func() { named = append(named, w.part+"/"+w.key) }
 			switch fate {
 			case "":
@@ -123,6 +123,11 @@ func TestCompareFindsWhatDiffers(t *testing.T) {
 				name()
 			case "newer":
 				g.ts, g.newer, g.name = g.ts+1, true, "n"
+				r.Newer++
+				r.Superseded++
+			case "replayed": // in a commit that also has wanted rows
+				g.ts, g.name = g.ts+1, "n"
+				since = append(since, row{part: g.part, key: g.key, ts: g.ts, name: g.name}, row{part: g.part, key: g.key, ts: g.ts - 5, del: true})
 				r.Newer++
 				r.Superseded++
 			case "new":

@@ -89,9 +89,11 @@ type entry struct {
 // look compares the rows of a group of ranges one by one.
 func (c *comparer) look(ctx context.Context, in *spans, since *happened) error {
 	all := map[id]entry{}
-	noted := !since.full
-	if !noted {
+	if since.full {
 		since = &happened{c: c, at: map[id]change{}, most: math.MaxInt} // of a few ranges
+		if err := since.changes(ctx, in); err != nil {
+			return err
+		}
 	}
 	inside := func(b record.Batch, ids []id) bool {
 		for i, x := range ids {
@@ -105,7 +107,7 @@ func (c *comparer) look(ctx context.Context, in *spans, since *happened) error {
 		if !inside(b, ids) {
 			return
 		}
-		newer := c.newer(b)
+		newer := since.newer(b, ids)
 		for i, r := range h.digest(b, ids) {
 			if !in.in(c.place(b, i), ids[i]) {
 				continue
@@ -113,22 +115,12 @@ func (c *comparer) look(ctx context.Context, in *spans, since *happened) error {
 			e := all[ids[i]]
 			e.got = r
 			e.gots++
-			if newer(i) {
-				e.newer = true
-				if !noted {
-					since.note(ids[i], order(b, c.o.Ordering, i), false, true)
-				}
-			}
+			e.newer = newer(i)
 			all[ids[i]] = e
 		}
 	})
 	if err != nil {
 		return err
-	}
-	if !noted {
-		if err := since.changes(ctx, in); err != nil {
-			return err
-		}
 	}
 	err = c.walk(ctx, "wanted rows, again", c.want, in.partitions(), func(h *hasher, b record.Batch, ids []id) {
 		if !inside(b, ids) {
