@@ -1,13 +1,13 @@
 """The interop suite; see run.sh. One line per check on stdout, a summary at the end; exit 1 when a check failed."""
 import argparse, glob, json, os, random, shutil, signal, subprocess, sys, tarfile, tempfile, threading, time
 import pyarrow as pa
-import index, mdt, mor, readers, services, shop
+import bootstrap, index, mdt, mor, readers, services, shop
 from cell import OWNED, Cell, Lakectl, Report, committed_files, stray_files, timeline
 
 ROOT = os.path.dirname(os.path.dirname(services.HERE))
 START = time.time()
 MOR = ((9, "local", {"type": "record"}), (9, "s3", {"type": "bucket", "buckets": 2}), (6, "local", {"type": "bloom"}), (6, "s3", {"type": "bucket", "buckets": 2}))
-PARTS = ["conformance", "golden", "9:s3", "6:local", "9:local", "6:s3", *(f"mor:{v}:{s}" for v, s, _ in MOR), "services:9:s3", "services:6:local", "mdt", "index", "wide", "first", "kills", "kills:mor"]
+PARTS = ["conformance", "golden", "9:s3", "6:local", "9:local", "6:s3", *(f"mor:{v}:{s}" for v, s, _ in MOR), "services:9:s3", "services:6:local", "mdt", "index", "wide", "first", "kills", "kills:mor", "bootstrap:formats"]
 
 
 class Moment:
@@ -219,7 +219,23 @@ def conformance(suite):
 
 
 class Suite:
-    pass
+    """What the parts share. Metastores, and the Spark that writes their tables, run when a part asks for them, one at a time."""
+
+    hive = None
+
+    def history(self, version):
+        """The history of a metastore: what a part asked for last is kept, what another asked for before is ended."""
+        if self.hive and self.hive.metastore.version == version:
+            return self.hive
+        if self.hive:
+            services.stop(self.hive.spark.proc)
+            services.stop(self.hive.metastore.proc)
+        m = services.Metastore(version, self.tmp, self.metastores[version])
+        m.wait()
+        w = services.Spark("1.2.0", self.tmp, m)
+        w.wait()
+        self.hive = bootstrap.History(self, w, m)
+        return self.hive
 
 
 def main():
@@ -242,10 +258,13 @@ def main():
     try:
         s.s3 = services.S3(s.tmp)
         s.kafka = services.Kafka(s.tmp)
-        s.sparks = [services.Spark("1.2.0", s.tmp)] if only != ["conformance"] else []
+        own = {p for p in only if not p.startswith("bootstrap:")}
+        s.sparks = [services.Spark("1.2.0", s.tmp)] if own - {"conformance"} else []
+        s.metastores = {v: services.free_port() for v in ("3.1.3", "4.0.1")}
         if set(only) - {"conformance", "kills", "kills:mor"}:
-            s.sparks.append(services.Spark("0.15.0", s.tmp))
-            s.trino = services.Trino(s.tmp, s.s3)
+            if own:
+                s.sparks.append(services.Spark("0.15.0", s.tmp))
+            s.trino = services.Trino(s.tmp, s.s3, {f"hive{v[0]}": p for v, p in s.metastores.items()})
         for w in s.sparks:
             w.wait()
         s.report.check("the expected rows follow from the events one by one", model)
@@ -277,6 +296,8 @@ def main():
         if "kills:mor" in only:
             n = (a.kills + 1) // 2
             s.report.check(f"{n} kills, mor: ingest goes on to the end", lambda: kills(s, n, a.seed, "mor"))
+        if "bootstrap:formats" in only:
+            bootstrap.formats(s)
     finally:
         services.stop_all()
         if a.keep or s.report.failed:

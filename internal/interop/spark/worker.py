@@ -2,7 +2,7 @@
 stdout: {"cmd": "read", "path", "out"}: the snapshot, without meta columns, as Parquet under out;
 {"cmd": "count", "path", "where": SQL, "opt"}: how many rows; {"cmd": "keys", "path", "out", "opt"}: the snapshot with meta columns, as Parquet
 under out, and how many rows and keys there are; {"cmd": "write", "path", "rows", "op": "upsert"|"delete"|..., "opt": {...}}: the Parquet file rows into the table;
-{"cmd": "sql", "sql", "table": PATH or absent}: rows as text; {t} in the text is a table registered at PATH; {"cmd": "quit"}."""
+{"cmd": "sql", "sql", "table": PATH or absent}: rows as text; {t} in the text is a table registered at PATH; {"cmd": "query", "sql", "out"}: its rows as Parquet under out; {"cmd": "quit"}."""
 import glob, importlib.util, json, os, sys, time
 
 answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)  # the JVM prints on its stdout
@@ -90,6 +90,9 @@ def answer(r):
     if r["cmd"] == "write":
         df = spark.read.parquet(r["rows"])
         df.write.format("hudi").options(**r["opt"]).option("hoodie.datasource.write.operation", r["op"]).mode("append").save(r["path"])
+        return {}
+    if r["cmd"] == "query":
+        spark.sql(r["sql"]).write.mode("overwrite").parquet(r["out"])
         return {}
     if r["cmd"] == "sql":
         text = r["sql"]

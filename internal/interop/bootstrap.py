@@ -1,0 +1,277 @@
+"""History in Hive: tables that Spark wrote and registered in a real metastore are bootstrapped, and every engine reads what Spark read from
+them, before and after Spark writes into the new tables, which it and Trino find by name."""
+import glob, json, os, shutil, time
+import pyarrow as pa, pyarrow.parquet as pq
+import pyarrow.compute
+import readers, shop
+from cell import Cell, properties
+
+DAYS = ["2024-01-01", "2024-01-02", "2024-01-03"]
+ODD = ["a:b%c", "x y", "zürich 七", "a=b"]  # what Hive escapes in paths, and what it does not
+EMPTY = "nothing yet"  # a partition that is registered and has no files
+
+# name in the history, type there, type in messages, type of the table as Arrow
+PLAIN = [
+    ("id", "bigint", "long"), ("name", "string", "string"), ("tiny", "tinyint", "int"), ("small", "smallint", "int"), ("qty", "int", "int"),
+    ("amount", "decimal(12,2)", "decimal(12,2)"), ("big", "decimal(30,6)", "decimal(30,6)"), ("price", "double", "double"), ("ratio", "float", "float"),
+    ("active", "boolean", "boolean"), ("created_at", "timestamp", "timestamp-micros"), ("day", "date", "date"), ("blob", "binary", "bytes"),
+    ("note", "string", "string"), ("region", "string", "string"), ("updated_at", "bigint", "long"),
+]
+NESTED = [("tags", "array<string>", "array<string>"), ("attrs", "map<string,int>", "map<string,int>"), ("place", "struct<city:string,zip:int>", "struct<city:string,zip:int>"),
+          ("steps", "array<struct<at:bigint,what:string>>", "array<struct<at:long,what:string>>")]
+CONVERT = "spark.sql.hive.convertMetastoreParquet"
+FORMATS = {  # format -> (STORED AS, settings of the writing session, columns that it cannot keep)
+    "parquet": ("stored as parquet", {"spark.sql.parquet.outputTimestampType": "INT96"}, ()),
+    "legacy": ("stored as parquet", {"spark.sql.parquet.outputTimestampType": "INT96", "spark.sql.parquet.writeLegacyFormat": "true"}, ()),
+    "hive": ("stored as parquet", {CONVERT: "false"}, ()),  # by Hive's own writer
+    "orc": ("stored as orc", {}, ()),
+    "text": ("stored as textfile", {}, ()),
+    "csv": ("row format serde 'org.apache.hadoop.hive.serde2.OpenCSVSerde' stored as textfile", {}, ("blob", *(n for n, _, _ in NESTED))),
+    "json": ("row format serde 'org.apache.hive.hcatalog.data.JsonSerDe' stored as textfile", {}, ("blob",)),
+}
+ROWS = 1200
+
+
+def rows(n):
+    """The history's rows, as Arrow, with the partition value."""
+    sh = shop.Shop("history", "history")
+    g, out = sh.rng, []
+    for i in range(n):
+        r = sh.new_row(i + 1 if i % 97 else 2**53 + i, g.choice(shop.REGIONS[:3]))
+        r |= {"tiny": None if i % 11 == 0 else g.randrange(-128, 128), "small": g.randrange(-2**15, 2**15),
+              "tags": None if i % 7 == 0 else [g.choice([None, "a", "bc", "日"]) for _ in range(1 + i % 3)],
+              "attrs": None if i % 5 == 0 else {k: g.randrange(100) for k in ("k", "l", "m")[:1 + i % 3]},
+              "place": None if i % 6 == 0 else {"city": g.choice(shop.WORDS), "zip": g.choice([None, i])},
+              "steps": None if i % 9 == 0 else [{"at": j, "what": g.choice(["x", None])} for j in range(1 + i % 2)],
+              "part": g.choice([*DAYS, *ODD, None])}
+        if r["note"] is not None:
+            r["note"] = r["note"].replace("\\", "/")  # Spark's CSV SerDe does not read what it wrote of them
+        out.append(r)
+    types = {"tiny": pa.int8(), "small": pa.int16(), "tags": pa.list_(pa.string()), "attrs": pa.map_(pa.string(), pa.int32()),
+             "place": pa.struct([("city", pa.string()), ("zip", pa.int32())]), "steps": pa.list_(pa.struct([("at", pa.int64()), ("what", pa.string())])),
+             "part": pa.string(), "created_at": pa.timestamp("us", "UTC")} | {n: t for n, t, _ in shop.COLUMNS if n != "created_at"}
+    names = [n for n, _, _ in PLAIN + NESTED] + ["part"]
+    return pa.table({n: pa.array([r[n] for r in out], types[n]) for n in names})
+
+
+def columns(fmt):
+    return [c for c in PLAIN + NESTED if c[0] not in FORMATS[fmt][2]]
+
+
+class History:
+    """The tables of one metastore that Spark writes."""
+
+    def __init__(self, suite, spark, metastore):
+        self.s, self.spark, self.metastore, self.made = suite, spark, metastore, {}
+        self.catalog = f"hive{metastore.version[0]}"  # Trino's name for it
+        self.file = f"{suite.tmp}/history.parquet"
+        pq.write_table(rows(ROWS), self.file)
+        self.sql("create database hist")
+        self.sql("create database lake")
+
+    def sql(self, text):
+        return self.spark.ask(cmd="sql", sql=text)["rows"]
+
+    def query(self, text):
+        out = f"{self.s.tmp}/query-{self.spark.version}"
+        self.spark.ask(cmd="query", sql=text, out=out)
+        return readers.plain(pa.concat_tables([pq.ParquetFile(f).read() for f in sorted(glob.glob(out + "/*.parquet"))]))
+
+    def make(self, fmt):
+        """Writes the table in two turns, so that partitions have several files."""
+        stored, settings, _ = FORMATS[fmt]
+        cols = columns(fmt)
+        if fmt == "csv":
+            declared = ", ".join(f"{n} string" for n, _, _ in cols)
+            chosen = ", ".join(f"cast({n} as string)" for n, _, _ in cols)
+        else:
+            declared = ", ".join(f"{n} {t}" for n, t, _ in cols)
+            chosen = ", ".join(n for n, _, _ in cols)
+        for k, v in settings.items():
+            self.sql(f"set {k}={v}")
+        self.sql(f"create table hist.{fmt} ({declared}) partitioned by (part string) {stored}")
+        for i in range(2):
+            self.sql(f"insert into hist.{fmt} partition (part) select {chosen}, part from parquet.`{self.file}` where id % 2 = {i}")
+        self.sql(f"alter table hist.{fmt} add partition (part='{EMPTY}')")
+        for k in settings:
+            self.sql(f"reset {k}")
+
+    def read(self, fmt):
+        """What Spark reads, in the types that the columns have in the end."""
+        if fmt not in self.made:
+            self.made[fmt] = self.query(f"select {', '.join(f'cast({n} as {t}) as {n}' if fmt == 'csv' else n for n, t, _ in columns(fmt))}, part from hist.{fmt}")
+        return self.made[fmt]
+
+
+def flat(t):
+    """Nested values as JSON text, and integers of at least 32 bits, which is what a table has."""
+    def json_of(v, ty):
+        if v is None:
+            return None
+        if pa.types.is_struct(ty):
+            return {f.name: json_of(v[f.name], f.type) for f in ty}
+        if pa.types.is_map(ty):
+            return {k: json_of(x, ty.item_type) for k, x in (v.items() if isinstance(v, dict) else v)}
+        if pa.types.is_list(ty) or pa.types.is_large_list(ty):
+            return [json_of(x, ty.value_type) for x in v]
+        return v
+    t = readers.plain(t)
+    for i, f in enumerate(t.schema):
+        if pa.types.is_nested(f.type):
+            t = t.set_column(i, f.name, pa.array([None if v is None else json.dumps(json_of(v, f.type), sort_keys=True, ensure_ascii=False) for v in t.column(i).to_pylist()], pa.string()))
+        elif pa.types.is_int8(f.type) or pa.types.is_int16(f.type):
+            t = t.set_column(i, f.name, t.column(i).cast(pa.int32()))
+    return t
+
+
+class Named(Cell):
+    """A table that is bootstrapped from the metastore, kept there by name, and fed from a topic."""
+
+    def __init__(self, suite, history, store, name, table, version, kind, **over):
+        self.history, self.partition = history, over.pop("partition", "region")
+        self.declared = over.pop("declared", None)
+        self.style = over.pop("hive_style", False)
+        boot = over.pop("bootstrap", {})
+        source = over.pop("shop", None) or shop.Shop(name, name)
+        index = over.pop("index", {"type": "bloom"})
+        super().__init__(suite, version, store, 0, index, "text", type=kind, prefix=name, shop=source, **over)
+        self.title = f"bootstrap: {name} v{version} {kind}"
+        self.change(lambda c, t: (
+            c.update(catalogs={"hive": {"type": "hms", "uri": history.metastore.uri, "database": "lake"}}),
+            t.update(partition_by=[self.partition], hive_style_partitions=self.style, sync=["hive"], bootstrap={"hive": {"catalog": "hive", "table": table}, "overlap": "1h"} | boot)))
+        if self.declared:
+            self.change(lambda c, t: t["schema"].update(columns=self.declared))
+
+    def change(self, f):
+        """Changes the configuration."""
+        with open(self.l.config) as r:
+            c = json.load(r)
+        f(c, c["tables"][0])
+        with open(self.l.config, "w") as w:
+            json.dump(c, w, indent=1)
+
+    def c(self, what, f):
+        return self.s.report.check(f"{self.title}: {what}", f)
+
+    def bootstrap(self, *more):
+        return self.l.run("bootstrap", "-c", self.l.config, *more)
+
+    # --- readers
+    def own(self, *more):
+        out = self.l.run("read", *self.l.where(self.s3()), "--format", "arrow", *more).stdout
+        return readers.plain(pa.ipc.open_stream(out).read_all())
+
+    def spark_named(self, optimized=False):
+        suffix = "" if self.kind == "cow" else "_ro" if optimized else "_rt"
+        self.history.sql(f"refresh table lake.{self.name}{suffix}")
+        return self.history.query(f"select * from lake.{self.name}{suffix}")
+
+    def trino_named(self, want):
+        """The connector reads base files alone: of a merge-on-read table it is the read-optimized one that it can tell."""
+        name = self.name + ("" if self.kind == "cow" else "_ro")
+        nested = {f.name for f in self.schema if pa.types.is_nested(f.type)}
+        chosen = ", ".join(f'json_format(CAST("{n}" AS json))' if n in nested else f'"{n}"' for n in want.column_names)
+        self.s.trino.wait()
+        got, types = self.s.trino.query(f'SELECT {chosen} FROM "{name}"', catalog=self.history.catalog, schema="lake")
+        for f, (_, ty) in zip(want.schema, types):
+            w = TRINO.get(str(f.type)) or f"decimal({f.type.precision},{f.type.scale})"
+            if f.name not in nested and ty.replace(" ", "") != w and not (w == "timestamp" and ty.startswith(w)):
+                raise RuntimeError(f"Trino's type of {f.name} is {ty}, want {w}")
+        cols = {}
+        for f, c in zip(want.schema, zip(*got) if got else [()] * want.num_columns):
+            if f.name in nested:
+                c = [None if v is None else json.dumps(json.loads(v), sort_keys=True, ensure_ascii=False) for v in c]
+            if f.name == self.partition:
+                c = [None if v == "\\N" else v for v in c]  # how the connector shows the null of a partition key
+            cols[f.name] = pa.array(list(c), pa.float64()).cast(f.type) if pa.types.is_float32(f.type) else pa.array(list(c), f.type)
+        return pa.table(cols)
+
+    def read_all(self, step, want, named=True):
+        """Every reader holds exactly the rows of want."""
+        self.schema = want.schema
+        want = flat(want)
+        against = lambda got, want: readers.compare(flat(got), want)
+        c = lambda what, f: self.c(f"{step}: {what}", f)
+        c("lakectl read", lambda: against(self.own(), want))
+        c("Spark by name", lambda: against(self.spark_named(), want))
+        c("hudi-rs", lambda: against(readers.hudi_rs(self.path, self.s3()), want))
+        ro = ""
+        if self.kind == "mor":
+            ro, want = "read optimized: ", flat(self.own("--query", "read_optimized"))
+            c(f"{ro}Spark by name", lambda: against(self.spark_named(True), want))
+        c(f"{ro}DuckDB", lambda: against(self.read_duck(), want))
+        c(f"{ro}Trino by name", lambda: readers.compare(self.trino_named(want), want))
+
+    def spark_options(self):
+        mdt = os.path.isdir(f"{self.disk}/.hoodie/metadata")
+        return super().spark_options() | {"hoodie.datasource.write.partitionpath.field": self.partition, "hoodie.metadata.enable": str(mdt).lower()}
+
+    def write(self, op, t):
+        f = f"{self.s.tmp}/{self.name}-{op}.parquet"
+        for i, c in enumerate(t.schema):
+            if pa.types.is_timestamp(c.type):
+                t = t.set_column(i, c.name, t.column(i).cast(pa.timestamp("us", "UTC")))
+        pq.write_table(t, f)
+        self.history.spark.ask(cmd="write", path=self.path.replace("s3://", "s3a://"), rows=f, op=op, opt=self.spark_options())
+
+    def verify(self, *more, ok=(0,)):
+        return self.l.run("verify", *self.l.where(True), "--keys", *more, ok=ok)
+
+    def audit(self, *where, ok=(0,)):
+        return self.l.run("audit", *(where or self.l.where(True)), ok=ok)
+
+
+TRINO = {"int64": "bigint", "int32": "integer", "string": "varchar", "double": "double", "float": "real", "bool": "boolean", "date32[day]": "date",
+         "timestamp[us]": "timestamp", "binary": "varbinary"}
+
+
+def edited(t, ids, by):
+    """The rows of ids with other values, and rows that are new."""
+    out = []
+    for r in t.filter(pa.compute.is_in(t["id"], pa.array(ids))).to_pylist():
+        r |= {"qty": by, "note": f"spark {by}", "updated_at": r["updated_at"] + 10**12, "amount": None}
+        out += [r, r | {"id": 2**56 + r["id"], "name": None}]
+    return pa.Table.from_pylist(out, t.schema)
+
+
+def loaded(suite, history, fmt, version, kind, **over):
+    """One history becomes a table; then Spark writes into it."""
+    want = history.read(fmt)
+    for i, f in enumerate(want.schema):
+        if pa.types.is_int8(f.type) or pa.types.is_int16(f.type):
+            want = want.set_column(i, f.name, want.column(i).cast(pa.int32()))
+    declared = {n: d for n, _, d in columns(fmt)}
+    boot = {}
+    if fmt == "csv":
+        boot = {"columns": {n: {"expr": f"try_cast({n} as {d})"} for n, _, d in columns(fmt) if d != "string"}}
+    x = Named(suite, history, "s3", f"boot_{fmt}_{kind}", f"hist.{fmt}", version, kind, declared=declared, bootstrap=boot, **over)
+    if not x.c("lakectl bootstrap", lambda: x.bootstrap() and None):
+        return
+    x.read_all("loaded", want)
+    x.c("lakectl verify", lambda: x.verify() and None)
+    x.c("lakectl audit", lambda: x.audit() and None)
+    ids = sorted(want["id"].to_pylist())
+    up, gone = edited(want, ids[:1000:29], 7), want.filter(pa.compute.is_in(want["id"], pa.array(ids[10:1000:97])))
+
+    def spark_writes():
+        x.write("upsert", up)
+        x.write("delete", gone)
+        x.l.run("sync", "-c", x.l.config)
+    if x.c("Spark upserts and deletes", spark_writes):
+        out = set(up["id"].to_pylist()) | set(gone["id"].to_pylist())
+        kept = want.filter(pa.compute.invert(pa.compute.is_in(want["id"], pa.array(sorted(out)))))
+        x.read_all("after Spark", pa.concat_tables([kept, up.filter(pa.compute.invert(pa.compute.is_in(up["id"], gone["id"].combine_chunks())))]))
+        x.c("lakectl verify after Spark", lambda: x.verify() and None)
+
+
+def formats(suite):
+    history = suite.history("3.1.3")
+    for fmt in FORMATS:
+        if not suite.report.check(f"bootstrap: Spark writes history as {fmt}", lambda: history.make(fmt)):
+            return
+    on = {"services": {"metadata_table": True}}
+    for fmt, version, kind, over in (
+            ("parquet", 9, "cow", {"partition": "part", **on}), ("parquet", 9, "mor", {}), ("legacy", 6, "cow", {"partition": "part", "hive_style": True}),
+            ("hive", 9, "cow", {"index": {"type": "record"}}), ("orc", 9, "mor", {"partition": "part", "hive_style": True, **on}), ("text", 9, "cow", {}), ("csv", 6, "mor", {}),
+            ("json", 9, "cow", {"index": {"type": "bucket", "buckets": 2}})):
+        loaded(suite, history, fmt, version, kind, **over)
