@@ -66,6 +66,14 @@ type Committed struct {
 	Messages, Bytes, Rejected int64
 	Newest                    time.Time // the greatest time of a message in the commit, zero when there is none
 	Elapsed                   time.Duration
+	Handoff                   *Handoff // nil: there was no bootstrap, or its overlap was past already
+}
+
+// Handoff is how far a table has come in the overlap of a bootstrap and the stream.
+type Handoff struct {
+	ID    string // of the bootstrap
+	State string // checkpoint.CatchingUp or checkpoint.Complete
+	Lag   int64  // offsets to go; 0 while the bootstrap is not through, too
 }
 
 // depth is how many polls wait between two stages: enough for the stages to overlap, as what is held is bought from the
@@ -80,6 +88,7 @@ type pipeline struct {
 	sink  Sink
 	start checkpoint.Offsets // where the table stood
 	prev  checkpoint.Ledger  // the last ledger of the table; the commit stage's
+	load  *checkpoint.Load   // the newest bootstrap, until its overlap is past; the commit stage's
 	until checkpoint.Offsets // nil: for ever
 	held  atomic.Int64       // bytes of the budget that are ours
 	cause error              // why the stream ended, if not well; set by gather, read after it
@@ -157,6 +166,9 @@ func newPipeline(ctx context.Context, c Config) (*pipeline, error) {
 		from = checkpoint.Offsets{}
 	}
 	p.start, p.prev = from, ledger
+	if p.load, err = loadOf(extra); err != nil {
+		return nil, fmt.Errorf("read the offsets in the table: %w", err)
+	}
 	if err := p.Source.Seek(ctx, from.Clone()); err != nil {
 		return nil, fmt.Errorf("seek the source: %w", err)
 	}
@@ -166,6 +178,15 @@ func newPipeline(ctx context.Context, c Config) (*pipeline, error) {
 		}
 	}
 	return p, nil
+}
+
+// loadOf returns the bootstrap that the table is catching up after, nil when it is past that.
+func loadOf(extra map[string]string) (*checkpoint.Load, error) {
+	if extra[checkpoint.KeyHandoff] != checkpoint.CatchingUp {
+		return nil, nil
+	}
+	l, err := checkpoint.ParseLoad(extra[checkpoint.KeyLoad])
+	return &l, err
 }
 
 func orDefault[T comparable](v, d T) T {

@@ -16,10 +16,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/ingest/checkpoint"
 	"github.com/lakectl/lakectl/internal/budget"
 	"github.com/lakectl/lakectl/table"
 	"github.com/lakectl/lakectl/table/record"
+	"github.com/lakectl/lakectl/table/timeline"
 )
 
 // log is a topic in memory that grows; it serves one message a poll unless chunk says more.
@@ -190,7 +192,7 @@ func (x *lakeTxn) Upsert(_ context.Context, b record.Batch) error {
 	return nil
 }
 
-func (x *lakeTxn) Commit(ctx context.Context, extra map[string]string) (table.CommitInfo, error) {
+func (x *lakeTxn) Commit(ctx context.Context, account table.Account) (table.CommitInfo, error) {
 	if x.l.gate != nil {
 		select {
 		case <-x.l.gate:
@@ -206,8 +208,16 @@ func (x *lakeTxn) Commit(ctx context.Context, extra map[string]string) (table.Co
 			return table.CommitInfo{}, err
 		}
 	}
-	x.l.rows, x.l.extra = append(x.l.rows, x.rows), append(x.l.extra, extra)
-	return table.CommitInfo{Inserted: int64(len(x.rows))}, nil
+	info, m := counted(x.rows, len(x.l.rows))
+	x.l.rows, x.l.extra = append(x.l.rows, x.rows), append(x.l.extra, account(info, m))
+	return info, nil
+}
+
+// counted is what a commit of new rows says of itself.
+func counted(rows []string, no int) (table.CommitInfo, *action.CommitMetadata) {
+	n := int64(len(rows))
+	info := table.CommitInfo{Instant: timeline.Instant{Requested: timeline.Time(fmt.Sprint(no + 1))}, Inserted: n}
+	return info, &action.CommitMetadata{PartitionToWriteStats: map[string][]action.WriteStat{"": {{NumInserts: n}}}}
 }
 
 func (x *lakeTxn) Abort(context.Context) error { x.l.aborted++; return nil }
@@ -232,6 +242,11 @@ func (l *lake) audit(t *testing.T) {
 			t.Fatalf("commit %d: %v %v", i, ok, err)
 		}
 		if err := next.Follows(prev); err != nil {
+			t.Errorf("commit %d: %v", i, err)
+		}
+		_, m := counted(l.rows[i], i)
+		m.ExtraMetadata = extra
+		if err := errors.Join(next.Closes(), next.Binds(fmt.Sprint(i+1), m), next.Agrees(extra)); err != nil {
 			t.Errorf("commit %d: %v", i, err)
 		}
 		prev = next

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"maps"
 
 	"github.com/lakectl/lakectl/ingest/checkpoint"
 	"github.com/lakectl/lakectl/table"
@@ -10,7 +11,8 @@ import (
 
 // Sink is what a pipeline writes to: a table, seen through the keyhole that it needs.
 type Sink interface {
-	// Resume returns the extra metadata of the newest commit that carries offsets, nil when there is none.
+	// Resume returns the extra metadata of the newest commit that carries offsets, nil when there is none. If it says that the
+	// table is catching up with the stream after a bootstrap, checkpoint.KeyLoad is in it: that of the newest commit that has one.
 	Resume(ctx context.Context) (map[string]string, error)
 	Begin(ctx context.Context) (Txn, error)
 }
@@ -18,7 +20,7 @@ type Sink interface {
 // Txn is one commit in the making. After Commit has returned nil or table.ErrUnknownOutcome, Abort is not called.
 type Txn interface {
 	Upsert(ctx context.Context, b record.Batch) error // b is borrowed
-	Commit(ctx context.Context, extra map[string]string) (table.CommitInfo, error)
+	Commit(ctx context.Context, account table.Account) (table.CommitInfo, error)
 	Abort(ctx context.Context) error
 }
 
@@ -32,6 +34,12 @@ type tableSink struct {
 
 func (s tableSink) Resume(ctx context.Context) (map[string]string, error) {
 	extra, _, err := s.t.Extra(ctx, checkpoint.KeyLedger, checkpoint.KeyV2, checkpoint.KeyV1)
+	if err != nil || extra[checkpoint.KeyHandoff] != checkpoint.CatchingUp || extra[checkpoint.KeyLoad] != "" {
+		return extra, err
+	}
+	load, _, err := s.t.Extra(ctx, checkpoint.KeyLoad)
+	extra = maps.Clone(extra)
+	extra[checkpoint.KeyLoad] = load[checkpoint.KeyLoad]
 	return extra, err
 }
 
@@ -46,6 +54,11 @@ func (s tableSink) Begin(ctx context.Context) (Txn, error) {
 type tableTxn struct {
 	*table.Txn
 	l table.Locator
+}
+
+func (x tableTxn) Commit(ctx context.Context, account table.Account) (table.CommitInfo, error) {
+	x.Account(account)
+	return x.Txn.Commit(ctx, nil)
 }
 
 func (x tableTxn) Upsert(ctx context.Context, b record.Batch) error { return x.Txn.Upsert(ctx, b, x.l) }

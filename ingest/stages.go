@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/ingest/checkpoint"
 	"github.com/lakectl/lakectl/table"
 	"github.com/lakectl/lakectl/table/record"
@@ -251,6 +252,20 @@ func (b *batch) add(w decodedWork) {
 
 func (b *batch) offsets() checkpoint.Offsets { return checkpoint.Ledger{Ranges: b.ranges}.Offsets() }
 
+// counts is the part of the batch's account that is known before the table has it.
+func (b *batch) counts() checkpoint.Counts {
+	c := checkpoint.Counts{Read: b.messages, Refused: int64(len(b.rejects))}
+	var rows int64
+	for _, w := range b.works {
+		if w.rows.Rows != nil {
+			rows += w.rows.Rows.NumRows()
+			c.Split += int64(w.rows.Pairs)
+		}
+	}
+	c.Nothing = c.Read + c.Split - c.Refused - rows
+	return c
+}
+
 func (b *batch) release() {
 	for _, w := range b.works {
 		w.release()
@@ -345,11 +360,26 @@ func (p *pipeline) commit(ctx context.Context, b *batch) error {
 			return fmt.Errorf("put %d messages in quarantine: %w", len(b.rejects), err)
 		}
 	}
-	extra := checkpoint.Extra(p.prev, b.ranges)
+	next := b.offsets()
+	draft := checkpoint.Draft{Prev: p.prev, Ranges: b.ranges, Counts: b.counts()}
+	var handoff *Handoff
+	if p.load != nil {
+		handoff = &Handoff{ID: p.load.ID, State: p.load.Fence.Handoff(next), Lag: p.load.Fence.Lag(next)}
+		draft.Extra = map[string]string{checkpoint.KeyHandoff: handoff.State}
+	}
+	var page checkpoint.Ledger
+	account := func(info table.CommitInfo, m *action.CommitMetadata) map[string]string {
+		d := draft
+		d.Counts.Inserted, d.Counts.Updated, d.Counts.Deleted = info.Inserted, info.Updated, info.Deleted
+		d.Counts.Collapsed, d.Counts.Older, d.Counts.UnknownDeletes = info.Collapsed, info.Stale, info.UnknownDeletes
+		var extra map[string]string
+		page, extra = d.Page(string(info.Instant.Requested), m)
+		return extra
+	}
 	var info table.CommitInfo
 	var err error
 	for try := 1; ; try++ {
-		if info, err = p.write(ctx, b, extra); err == nil {
+		if info, err = p.write(ctx, b, account); err == nil {
 			break
 		}
 		if !errors.Is(err, table.ErrConflict) || try == tries {
@@ -360,15 +390,20 @@ func (p *pipeline) commit(ctx context.Context, b *batch) error {
 			return err
 		}
 	}
-	next := b.offsets()
-	p.prev = checkpoint.Ledger{Ranges: b.ranges, Prev: p.prev.Hash()}
+	p.prev = page
+	if err := page.Closes(); err != nil {
+		p.Log.Error("the account of a commit does not close: lakectl audit will say so too", "instant", info.Instant.Requested, "error", err)
+	}
+	if handoff != nil && handoff.State == checkpoint.Complete {
+		p.load = nil
+	}
 	if err := p.Source.Ack(ctx, next.Clone()); err != nil {
 		p.Log.Warn("the source was not told of the commit", "error", err)
 	}
 	if p.Events.Committed != nil {
 		p.Events.Committed(Committed{
 			Info: info, Offsets: next, Messages: b.messages, Bytes: b.bytes, Rejected: int64(len(b.rejects)),
-			Newest: b.newest, Elapsed: time.Since(start),
+			Newest: b.newest, Elapsed: time.Since(start), Handoff: handoff,
 		})
 	}
 	return nil
@@ -393,7 +428,7 @@ func (p *pipeline) unmoved(ctx context.Context, b *batch) error {
 	return nil
 }
 
-func (p *pipeline) write(ctx context.Context, b *batch, extra map[string]string) (table.CommitInfo, error) {
+func (p *pipeline) write(ctx context.Context, b *batch, account table.Account) (table.CommitInfo, error) {
 	x, err := p.sink.Begin(ctx)
 	if err != nil {
 		return table.CommitInfo{}, err
@@ -407,7 +442,7 @@ func (p *pipeline) write(ctx context.Context, b *batch, extra map[string]string)
 				return table.CommitInfo{}, err
 			}
 		}
-		return x.Commit(ctx, extra)
+		return x.Commit(ctx, account)
 	}()
 	switch {
 	case err == nil, errors.Is(err, table.ErrUnknownOutcome), errors.Is(err, table.ErrFenced):

@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/ingest"
 	"github.com/lakectl/lakectl/ingest/checkpoint"
 	"github.com/lakectl/lakectl/ingest/embedded"
@@ -21,6 +22,7 @@ import (
 	"github.com/lakectl/lakectl/internal/budget"
 	"github.com/lakectl/lakectl/table"
 	"github.com/lakectl/lakectl/table/record"
+	"github.com/lakectl/lakectl/table/timeline"
 )
 
 // lines decodes each value into a row.
@@ -66,12 +68,12 @@ func (x *shakyTxn) Upsert(_ context.Context, b record.Batch) error {
 	return nil
 }
 
-func (x *shakyTxn) Commit(_ context.Context, extra map[string]string) (table.CommitInfo, error) {
+func (x *shakyTxn) Commit(_ context.Context, account table.Account) (table.CommitInfo, error) {
 	dice := x.s.rand.IntN(4)
 	if dice == 0 {
 		return table.CommitInfo{}, errCrash
 	}
-	x.s.rows, x.s.extra = append(x.s.rows, x.rows...), append(x.s.extra, extra)
+	x.s.rows, x.s.extra = append(x.s.rows, x.rows...), append(x.s.extra, account(table.CommitInfo{Instant: timeline.Instant{Requested: "1"}, Inserted: int64(len(x.rows))}, &action.CommitMetadata{}))
 	if dice == 1 {
 		return table.CommitInfo{}, table.ErrUnknownOutcome
 	}
@@ -137,6 +139,9 @@ func TestExactlyOnceFromKafka(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := l.Follows(prev); err != nil {
+			t.Errorf("commit %d: %v", i, err)
+		}
+		if err := l.Closes(); err != nil {
 			t.Errorf("commit %d: %v", i, err)
 		}
 		for _, ps := range l.Ranges {

@@ -21,8 +21,8 @@ import (
 // collapsed. Rows has the table's columns in their order.
 type changes struct {
 	record.Batch
-	by    ordering
-	lost  int64 // changes that another change of their key stands for
+	by   ordering
+	lost int64 // changes that another change of their key stands for
 
 	// What the changes that the winners beat carried, for the columns that a winner keeps: all has the changes of before
 	// the collapse, beaten the rows of it that each row of Batch came after, the newest first. Nil when nothing is kept.

@@ -87,7 +87,7 @@ type WrittenKey struct {
 // CommitInfo is what a commit did. Bytes are those of base files. A row that moved to another partition is updated: it is
 // neither inserted nor deleted, though the write stats of the commit, as Hudi's do, count both.
 type CommitInfo struct {
-	Instant                    timeline.Instant
+	Instant timeline.Instant
 	// What became of the changes of a transaction: each of them is in exactly one of these. On a merge-on-read table a change
 	// that is logged counts as updated or deleted, as only readers find out what it meets, unless the engine had to look.
 	Inserted, Updated, Deleted int64

@@ -17,6 +17,7 @@ import (
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 
 	"github.com/lakectl/lakectl/cmd/lakectl/config"
+	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/ingest"
 	"github.com/lakectl/lakectl/ingest/checkpoint"
 	"github.com/lakectl/lakectl/ingest/embedded"
@@ -153,7 +154,12 @@ func TestAuditFindsGap(t *testing.T) {
 	}
 	ranges := checkpoint.Ranges{}
 	ranges.Set("a.jsonl", 0, checkpoint.Range{From: 5, To: 7, Records: 2})
-	if _, err := x.Commit(t.Context(), checkpoint.Extra(prev, ranges)); err != nil {
+	x.Account(func(info table.CommitInfo, m *action.CommitMetadata) map[string]string {
+		d := checkpoint.Draft{Prev: prev, Ranges: ranges, Counts: checkpoint.Counts{Read: 2, Nothing: 2}}
+		_, extra := d.Page(string(info.Instant.Requested), m)
+		return extra
+	})
+	if _, err := x.Commit(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	code, out, errs := lakectl("audit", "--path", filepath.Join(dir, "t"), "--output", "json")

@@ -64,12 +64,15 @@ func TestExtraGoesOn(t *testing.T) {
 					ranges.Set(topic, p, Range{From: from, To: from + n, Records: records, Rejected: rapid.Int64Range(0, records).Draw(t, "rejected")})
 				}
 			}
-			extra := Extra(prev, ranges)
+			extra := pageOf(prev, ranges)
 			got, l, ok, err := FromExtra(extra)
 			if err != nil || !ok {
 				t.Fatalf("%v %v", ok, err)
 			}
 			if err := l.Follows(prev); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Agrees(extra); err != nil {
 				t.Fatal(err)
 			}
 			if d := cmp.Diff(ranges, l.Ranges); d != "" {
@@ -115,7 +118,7 @@ func TestFollowsRefuses(t *testing.T) {
 }
 
 func TestFromExtraPrefers(t *testing.T) {
-	extra := Extra(Ledger{}, Ranges{"t": {0: {To: 3, Records: 3}}})
+	extra := pageOf(Ledger{}, Ranges{"t": {0: {To: 3, Records: 3}}})
 	for _, tt := range []struct {
 		drop string
 		set  string
@@ -141,7 +144,9 @@ func TestFromExtraPrefers(t *testing.T) {
 }
 
 func TestParseLedgerRefuses(t *testing.T) {
-	for _, s := range []string{"", "{", `{"v":2,"topics":{}}`, `{"v":1,"topics":{"t":{"x":[0,1,1,0]}}}`, `{"v":1,"topics":{"t":{"0":[2,1,0,0]}}}`,
+	for _, s := range []string{"", "{", `{"v":3,"topics":{}}`, `{"v":2,"topics":{}}`, `{"v":1,"topics":{},"at":"1"}`, `{"v":1,"topics":{},"counts":{}}`, `{"v":2,"topics":{},"counts":{"read":-1},"at":"1","seal":"x"}`,
+		`{"v":2,"topics":{},"counts":{"new":1},"at":"1","seal":"x"}`, `{"v":2,"topics":{},"counts":{},"history":{"read":9223372036854775807},"at":"1","seal":"x"}`,
+		`{"v":1,"topics":{"t":{"x":[0,1,1,0]}}}`, `{"v":1,"topics":{"t":{"0":[2,1,0,0]}}}`,
 		`{"v":1,"topics":{"t":{"0":[0,1,2,0]}}}`, `{"v":1,"topics":{"t":{"0":[0,1,0,1]}}}`, `{"v":1,"topics":{"t":{"00":[0,1,1,0]}}}`,
 		`{"v":1,"topics":{},"new":1}`, `{"v":1,"topics":{}} x`} {
 		if l, err := ParseLedger(s); !errors.Is(err, ErrInvalid) {

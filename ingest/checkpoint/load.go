@@ -74,6 +74,14 @@ func (f Fence) Lag(at Offsets) (n int64) {
 	return n
 }
 
+// Handoff is the text under KeyHandoff of a commit that brings the table to the offsets.
+func (f Fence) Handoff(at Offsets) string {
+	if f.Reached(at) {
+		return Complete
+	}
+	return CatchingUp
+}
+
 const loadVersion = 1
 
 type loadJSON struct {
