@@ -14,6 +14,7 @@ import (
 	"github.com/lakectl/lakectl/format/filename"
 	"github.com/lakectl/lakectl/format/parquet"
 	"github.com/lakectl/lakectl/table/fsview"
+	"github.com/lakectl/lakectl/table/record"
 )
 
 // Bulk is one commit of new file groups, whose rows are not looked up: a bulk insert (BULK_INSERT). The caller answers for
@@ -65,6 +66,14 @@ func (b *Bulk) Instant() string { return string(b.c.instant) }
 
 // Schema is what the table's data columns are after the commit: what Write takes.
 func (b *Bulk) Schema() *arrow.Schema { return b.c.schema }
+
+// Locate asks a Locator about rows as the table was before.
+func (b *Bulk) Locate(ctx context.Context, l Locator, rows record.Batch) ([]Location, error) {
+	return l.Locate(ctx, b.c.snap, rows)
+}
+
+// Before is the table as it was when the bulk insert began.
+func (b *Bulk) Before() *Snapshot { return b.c.snap }
 
 // BulkFile is a base file of a Bulk. Nothing but Close makes it part of the commit.
 type BulkFile struct {

@@ -23,6 +23,7 @@ import (
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table/fsview"
 	"github.com/lakectl/lakectl/table/metadata"
+	"github.com/lakectl/lakectl/table/record"
 	"github.com/lakectl/lakectl/table/schema"
 	"github.com/lakectl/lakectl/table/timeline"
 )
@@ -312,7 +313,7 @@ func (l *logStats) add(rows arrow.RecordBatch) {
 		}
 		s.Type, s.TypeInfo = kind, info
 		low, high := -1, -1
-		less := compareColumns(a, a)
+		less := record.Compare(a, a)
 		for r := range a.Len() {
 			if a.IsNull(r) {
 				continue

@@ -484,7 +484,7 @@ func sorter(parts []arrow.RecordBatch, by []string) (compare func(i, j int) int,
 			return nil, nil, fmt.Errorf("sort by %s (plan smaller groups): %w", name, err)
 		}
 		cols = append(cols, col)
-		values := compareColumns(col, col)
+		values := record.Compare(col, col)
 		cmps = append(cmps, func(i, j int) int {
 			if n := bit(col.IsValid(i)) - bit(col.IsValid(j)); n != 0 {
 				return n

@@ -10,6 +10,9 @@ import (
 
 // What table services outside of the engine ask of it.
 
+// Store returns where the table is.
+func (t *Table) Store() storage.Store { return t.store }
+
 // Base returns the key prefix of the table in its store.
 func (s *Snapshot) Base() string { return s.t.base }
 

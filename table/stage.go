@@ -1,7 +1,6 @@
 package table
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -49,7 +48,7 @@ func (o ordering) compare(a, b arrow.Array) func(i, j int) int {
 	if o.binlog {
 		return compareBinlog(a, b)
 	}
-	return compareColumns(a, b)
+	return record.Compare(a, b)
 }
 
 // concat joins batches under one schema; a column that a batch lacks is null in its rows.
@@ -285,59 +284,6 @@ func first(cmps []func(i, j int) int) func(i, j int) int {
 			}
 		}
 		return 0
-	}
-}
-
-func compareColumns(a, b arrow.Array) func(i, j int) int {
-	var values func(i, j int) int
-	switch x := a.(type) {
-	case *array.Int64:
-		y := b.(*array.Int64)
-		values = func(i, j int) int { return cmp.Compare(x.Value(i), y.Value(j)) }
-	case *array.Int32:
-		y := b.(*array.Int32)
-		values = func(i, j int) int { return cmp.Compare(x.Value(i), y.Value(j)) }
-	case *array.Timestamp:
-		y := b.(*array.Timestamp)
-		values = func(i, j int) int { return cmp.Compare(x.Value(i), y.Value(j)) }
-	case *array.Date32:
-		y := b.(*array.Date32)
-		values = func(i, j int) int { return cmp.Compare(x.Value(i), y.Value(j)) }
-	case *array.Float64:
-		y := b.(*array.Float64)
-		values = func(i, j int) int { return cmp.Compare(x.Value(i), y.Value(j)) }
-	case *array.Float32:
-		y := b.(*array.Float32)
-		values = func(i, j int) int { return cmp.Compare(x.Value(i), y.Value(j)) }
-	case *array.String:
-		y := b.(*array.String)
-		values = func(i, j int) int { return cmp.Compare(x.Value(i), y.Value(j)) }
-	case *array.Decimal128:
-		y := b.(*array.Decimal128)
-		values = func(i, j int) int { return x.Value(i).Cmp(y.Value(j)) }
-	case *array.Binary:
-		y := b.(*array.Binary)
-		values = func(i, j int) int { return bytes.Compare(x.Value(i), y.Value(j)) }
-	case *array.FixedSizeBinary:
-		y := b.(*array.FixedSizeBinary)
-		values = func(i, j int) int { return bytes.Compare(x.Value(i), y.Value(j)) }
-	case *array.Time32:
-		y := b.(*array.Time32)
-		values = func(i, j int) int { return cmp.Compare(x.Value(i), y.Value(j)) }
-	case *array.Time64:
-		y := b.(*array.Time64)
-		values = func(i, j int) int { return cmp.Compare(x.Value(i), y.Value(j)) }
-	case *array.Boolean:
-		y := b.(*array.Boolean)
-		values = func(i, j int) int { return cmp.Compare(bit(x.Value(i)), bit(y.Value(j))) }
-	default:
-		values = func(i, j int) int { return cmp.Compare(a.ValueStr(i), b.ValueStr(j)) }
-	}
-	return func(i, j int) int {
-		if a.IsNull(i) || b.IsNull(j) { // no event time: arrival decides
-			return 0
-		}
-		return values(i, j)
 	}
 }
 

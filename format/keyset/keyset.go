@@ -31,6 +31,9 @@ func (s *Sum) Remove(key string) {
 	s.hi, _ = bits.Sub64(s.hi, h.Hi, borrow)
 }
 
+// AddHash is Add of a key whose XXH3 hash is known.
+func (s *Sum) AddHash(hi, lo uint64) { s.add(xxh3.Uint128{Hi: hi, Lo: lo}) }
+
 // Merge adds the keys of another set.
 func (s *Sum) Merge(o Sum) { s.add(xxh3.Uint128{Hi: o.hi, Lo: o.lo}) }
 
