@@ -93,7 +93,7 @@ func FromDir(ctx context.Context, d Dir, open Stores) (*Table, error) {
 	default:
 		c, err := openColumnar(ctx, t.layout.format, first)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", first.URI, err)
 		}
 		fields = slices.DeleteFunc(slices.Clone(c.schema().Fields()), func(f arrow.Field) bool {
 			return slices.ContainsFunc(t.PartitionKeys, func(k hive.Column) bool { return strings.EqualFold(k.Name, f.Name) })

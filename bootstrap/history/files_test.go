@@ -456,3 +456,40 @@ func TestLargeRowGroups(t *testing.T) {
 
 // bzip2Of is 1 to 13 in lines, in two streams.
 const bzip2Of = "QlpoOTFBWSZTWZ3OfYEAAALIAAAQPgAgACIYaDAByh/YXckU4UJCdzn2BEJaaDkxQVkmU1mM9aqIAAAISAAAEHngIAAhKBo0IMmIdXi3mhhJIeLuSKcKEhGetVEA"
+
+// TestFilesOfOthers reads the files of several engines that the formats' own tests have, each as a directory without declared columns.
+func TestFilesOfOthers(t *testing.T) {
+	refused := map[string]string{"encrypted.orc": "column secret is encrypted", "spark_lzo.orc": "LZO", "union.orc": "uniontype"}
+	for _, pattern := range []string{"../../format/orc/testdata/*.orc", "../../format/parquet/testdata/*.parquet"} {
+		names, err := filepath.Glob(pattern)
+		if err != nil || len(names) == 0 {
+			t.Fatalf("%s: %v", pattern, err)
+		}
+		for _, name := range names {
+			base := filepath.Base(name)
+			b, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var rows []map[string]any
+			want := int64(-1)
+			tab, err := FromDir(t.Context(), Dir{URI: lay(t, map[string]string{base: string(b)})}, local)
+			if err == nil {
+				p := partitions(t, tab)[0]
+				r, err2 := tab.Open(t.Context(), p, p.Files[0])
+				if err = err2; err == nil {
+					want, _ = r.Rows()
+					rows, err = tryRead(t.Context(), tab, p, p.Files[0], nil)
+				}
+			}
+			switch why := refused[base]; {
+			case why != "":
+				if !errors.Is(err, format.ErrUnsupported) || !strings.Contains(err.Error(), why) {
+					t.Errorf("%s: %v", base, err)
+				}
+			case err != nil || int64(len(rows)) != want:
+				t.Errorf("%s: %d of %d rows, %v", base, len(rows), want, err)
+			}
+		}
+	}
+}

@@ -69,13 +69,8 @@ func (t *Table) Open(ctx context.Context, p Partition, f File) (*Reader, error) 
 	return r, nil
 }
 
-// wrong names the file, once.
-func (r *Reader) wrong(err error) error {
-	if strings.Contains(err.Error(), r.f.URI) {
-		return err
-	}
-	return fmt.Errorf("%s: %w", r.f.URI, err)
-}
+// wrong names the file.
+func (r *Reader) wrong(err error) error { return fmt.Errorf("%s: %w", r.f.URI, err) }
 
 func (r *Reader) open(ctx context.Context) error {
 	if r.f.store == nil {
@@ -373,13 +368,13 @@ func openColumnar(ctx context.Context, kind string, f File) (columnar, error) {
 	if kind == ORC {
 		o, err := orc.Open(in, f.Size)
 		if err != nil {
-			return nil, fmt.Errorf("%s: ORC: %w", f.URI, err)
+			return nil, fmt.Errorf("ORC: %w", err)
 		}
 		return orcFile{o}, nil
 	}
 	p, err := parquet.Open(in, f.Size)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.URI, err)
+		return nil, err
 	}
 	return parquetFile{p, f.Size}, nil
 }
