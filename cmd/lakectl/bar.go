@@ -21,12 +21,17 @@ func (a *app) newBar() *bar {
 	return b
 }
 
+// show shows a count, of a sum unless that is 0.
 func (b *bar) show(step string, done, of int) {
 	now := time.Now()
-	if b.w == nil || now.Sub(b.begun) < 2*time.Second || now.Sub(b.last) < 100*time.Millisecond && done < of {
+	if b.w == nil || now.Sub(b.begun) < 2*time.Second || now.Sub(b.last) < 100*time.Millisecond && (done < of || of == 0) {
 		return
 	}
 	b.last = now
+	if of == 0 {
+		fmt.Fprintf(b.w, "\r\x1b[K%s: %d", step, done)
+		return
+	}
 	fmt.Fprintf(b.w, "\r\x1b[K%s: %d of %d", step, done, of)
 }
 

@@ -76,6 +76,7 @@ type ingestion struct {
 	log           *slog.Logger
 	untilCaughtUp bool
 	committed     func(table string, c ingest.Committed) // may be nil
+	wrap          func(ingest.Source) ingest.Source      // may be nil
 }
 
 func (j *ingestion) run(ctx context.Context) error {
@@ -143,6 +144,9 @@ func (j *ingestion) table(ctx context.Context, c config.Table, brokers map[strin
 		return err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
+	if j.wrap != nil {
+		src = j.wrap(src)
+	}
 	at, err := locate(ctx, c.Path, j.file.Storage.S3)
 	if err != nil {
 		return err

@@ -16,12 +16,14 @@ import (
 	"github.com/lakectl/lakectl/index/keymap"
 	"github.com/lakectl/lakectl/table"
 	"github.com/lakectl/lakectl/verify"
+	"github.com/lakectl/lakectl/verify/against"
 )
 
 func (a *app) verifyCommand() *cobra.Command {
 	var s targets
 	var o verify.Options
 	var rebuild bool
+	var specs []string
 	c := &cobra.Command{
 		Use:   "verify (-c FILE [--table NAME]... | --path URI)",
 		Short: "Hold a table against its own metadata: files, footers, keys, logs, metadata table, indexes",
@@ -33,13 +35,22 @@ the configuration or the record index of the metadata table has them unique in t
 the local record index says is compared with the files, unless a running process works with it. Nothing is changed, but by
 --rebuild-metadata: it makes the metadata table anew before looking.
 
+--against compares the rows with where they should come from: stream, which replays the source of the configuration up to the
+table's offsets into a table under state_dir; path:URI, another Hudi table. Rows are compared by an order-independent checksum of
+each partition and range of keys, and the first keys that differ are named with the values of both sides.
+
 A table that is written meanwhile may seem to differ where it does not. Exit code 0: equal; 1: something differs; 6: files
 are damaged.`,
 		Example: `  lakectl verify --path s3://lake/shop/orders
   lakectl verify -c lake.yaml --keys --output json
-  lakectl verify --path ./lake/orders --rebuild-metadata`,
+  lakectl verify --path ./lake/orders --rebuild-metadata
+  lakectl verify -c lake.yaml --table orders --against stream
+  lakectl verify --path ./lake/orders --against path:./lake/orders_copy`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := checkSpecs(specs, s.path == ""); err != nil {
+				return err
+			}
 			return s.each(c.Context(), a, func(ctx context.Context, x target) error {
 				if rebuild {
 					if err := x.t.RebuildMetadata(ctx); err != nil {
@@ -59,7 +70,15 @@ are damaged.`,
 					return err
 				}
 				out := verifyReport{Table: x.name, Path: x.uri, Equal: r.Equal(), Rebuilt: rebuild, Report: r}
-				if err := a.answer(out, out.text); err != nil {
+				bar = a.newBar()
+				out.Against, err = x.against(c.Context(), a, specs, against.Options{
+					Memory: memoryOf(x.of), Max: o.Max, Progress: func(step string, rows int64) { bar.show(step, int(rows), 0) },
+				})
+				bar.end()
+				for _, r := range out.Against {
+					out.Equal = out.Equal && r.Same
+				}
+				if err := errors.Join(a.answer(out, out.text), err); err != nil {
 					return err
 				}
 				switch n := len(r.Differences) + r.More; {
@@ -67,6 +86,11 @@ are damaged.`,
 					return fmt.Errorf("%w: %s (%d differences in all)", format.ErrCorrupt, r.Differences[0].Message, n)
 				case n > 0:
 					return fmt.Errorf("%w: %s (%d differences in all)", errDiffers, r.Differences[0].Message, n)
+				}
+				for _, r := range out.Against {
+					if !r.Same {
+						return r.problem()
+					}
 				}
 				return nil
 			})
@@ -76,6 +100,7 @@ are damaged.`,
 	f := c.Flags()
 	f.BoolVar(&o.Keys, "keys", false, "look at all record keys")
 	f.IntVar(&o.Max, "max-differences", 0, "how many differences are described (default 100)")
+	f.StringArrayVar(&specs, "against", nil, "compare the rows too: stream or path:URI; may be repeated")
 	f.BoolVar(&rebuild, "rebuild-metadata", false, "make the metadata table anew first; writes to the table")
 	return c
 }
@@ -162,6 +187,7 @@ type verifyReport struct {
 	Equal   bool   `json:"equal"`
 	Rebuilt bool   `json:"metadata_rebuilt,omitempty"`
 	*verify.Report
+	Against []againstReport `json:"against,omitempty"`
 }
 
 func (r verifyReport) text(w io.Writer) error {
@@ -196,8 +222,14 @@ func (r verifyReport) text(w io.Writer) error {
 		}
 	}
 	if r.More > 0 {
-		_, err := fmt.Fprintf(w, "and %d more\n", r.More)
-		return err
+		if _, err := fmt.Fprintf(w, "and %d more\n", r.More); err != nil {
+			return err
+		}
+	}
+	for _, x := range r.Against {
+		if err := x.text(w); err != nil {
+			return err
+		}
 	}
 	return nil
 }

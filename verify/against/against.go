@@ -90,7 +90,7 @@ type Report struct {
 	Columns      []string     `json:"columns"`                 // that were compared
 	WantOnly     []string     `json:"columns_want,omitempty"`  // that only the wanted rows have
 	FoundOnly    []string     `json:"columns_found,omitempty"` // that only the table has
-	Equal        int64        `json:"equal"`
+	Equal        int64        `json:"equal_rows"`
 	Newer        int64        `json:"newer"`         // rows of the table that were written since
 	Superseded   int64        `json:"superseded"`    // wanted rows in whose place there is a newer one
 	DeletedSince int64        `json:"deleted_since"` // wanted rows that were deleted since
