@@ -1,10 +1,10 @@
 """History in Hive: tables that Spark wrote and registered in a real metastore are bootstrapped, and every engine reads what Spark read from
 them, before and after Spark writes into the new tables, which it and Trino find by name."""
-import glob, json, os, shutil, time
+import glob, io, json, os, random, shutil, subprocess, threading, time, uuid
 import pyarrow as pa, pyarrow.parquet as pq
 import pyarrow.compute
-import readers, shop
-from cell import Cell, properties
+import index, readers, shop
+from cell import OWNED, Cell, timeline
 
 DAYS = ["2024-01-01", "2024-01-02", "2024-01-03"]
 ODD = ["a:b%c", "x y", "zürich 七", "a=b"]  # what Hive escapes in paths, and what it does not
@@ -275,3 +275,270 @@ def formats(suite):
             ("hive", 9, "cow", {"index": {"type": "record"}}), ("orc", 9, "mor", {"partition": "part", "hive_style": True, **on}), ("text", 9, "cow", {}), ("csv", 6, "mor", {}),
             ("json", 9, "cow", {"index": {"type": "bucket", "buckets": 2}})):
         loaded(suite, history, fmt, version, kind, **over)
+
+
+class Overlap(index.Moving):
+    """A database whose changes are in the topic from some time on, and whose state at another time is the history. Rows are wide enough
+    for a load of several units."""
+
+    regions = shop.REGIONS[:8]
+
+    def new_row(self, id, region=None):
+        r = super().new_row(id, region)
+        r["blob"] = self.rng.randbytes(160)
+        return r
+
+    def changes(self, n, moves):
+        self.create(n)
+        self.update(3 * n)
+        self.delete(n // 2)
+        self.revive(n // 2)
+        if moves:
+            self.move(n // 2)
+            self.late(n // 4)
+            self.gone(n // 4, n // 8)
+
+
+class Life(Named):
+    """Producers run all the time; history is loaded meanwhile and killed, ingest too."""
+
+    def __init__(self, suite, version, kind, fmt, hive, early, moves, n=24000, **over):
+        history = suite.history(hive)
+        name = f"life_{kind}_{fmt}" + ("_early" if early else "")
+        self.n, self.fmt, self.early, self.moves, self.lock, self.stop = n, fmt, early, moves, threading.Lock(), threading.Event()
+        self.rng = random.Random(name)
+        sh = Overlap(name, name)
+        index = {"type": "record", "scope": "table"} if moves else {"type": "bloom"} if version == 6 else {"type": "record"}
+        super().__init__(suite, history, "s3", name, f"hist.{name}", version, kind, shop=sh, index=index, lease="5s", commit={"interval": "300ms", "max_records": 4000},
+                         bootstrap={"unit_size": "1MiB"}, **over)
+        self.title = f"bootstrap life: {fmt} of metastore {hive} to v{version} {kind}" + (", ingest before the last unit" if early else "")
+
+    def write_history(self, overwrite=None):
+        """The database as it is now, as a table of the metastore; or only one partition of it, anew."""
+        with self.lock:
+            t = self.shop.expected()
+        i = t.schema.get_field_index("created_at")
+        f = f"{self.s.tmp}/{self.name}.parquet"
+        pq.write_table(t.set_column(i, "created_at", t.column(i).cast(pa.timestamp("us", "UTC"))), f)
+        types = {n: h for n, h, _ in PLAIN}
+        cols = [n for n in t.column_names if n != "region"]
+        if overwrite:
+            self.history.sql(f"insert overwrite hist.{self.name} partition (region = '{overwrite}') select {', '.join(cols)} from parquet.`{f}` where region = '{overwrite}'")
+            return
+        stored, settings, _ = FORMATS[self.fmt]
+        for k, v in settings.items():
+            self.history.sql(f"set {k}={v}")
+        self.history.sql(f"create table hist.{self.name} ({', '.join(f'{n} {types[n]}' for n in cols)}) partitioned by (region string) {stored}")
+        self.history.sql(f"insert into hist.{self.name} partition (region) select {', '.join(cols)}, region from parquet.`{f}`")
+        for k in settings:
+            self.history.sql(f"reset {k}")
+
+    def past(self):
+        """What came before the producers of now: changes that the history has and the overlap does not reach, changes that both have, and
+        changes that came after the history was written."""
+        sh, ms = self.shop, lambda hours: int((time.time() - hours * 3600) * 1000)
+        sh.create(self.n)
+        sh.drain()  # they were there before the topic
+        for hours in (3, 0.5):
+            sh.changes(self.n // 40, self.moves)
+            self.s.kafka.produce(self.topic, sh.drain(), ms(hours))
+        self.write_history()
+        sh.changes(self.n // 40, self.moves)
+        self.s.kafka.produce(self.topic, sh.drain(), ms(0.1))
+
+    def produce_on(self):
+        while not self.stop.wait(0.05):
+            with self.lock:
+                self.shop.changes(16, self.moves)
+                events = self.shop.drain()
+            self.s.kafka.produce(self.topic, events)
+
+    def begun(self, *args):
+        return subprocess.Popen([self.l.binary, *args, "-c", self.l.config], stdout=subprocess.DEVNULL, stderr=open(self.l.log, "ab"), stdin=subprocess.DEVNULL)
+
+    def commits(self):
+        return len([f for f in timeline(self.disk) if f.split(".")[-1] in ("commit", "deltacommit")]) if os.path.isdir(f"{self.disk}/.hoodie") else 0
+
+    def killed(self, command, new):
+        """Starts a command, and ends it with kill -9 within a moment after so many new commits. A dead writer's lease may have to run out
+        before it can begin."""
+        end = time.time() + 60
+        while time.time() < end:
+            before = self.commits()
+            p = self.begun(command)
+            while p.poll() is None and self.commits() < before + new and time.time() < end:
+                time.sleep(0.002)
+            time.sleep(self.rng.uniform(0, 0.05))
+            if p.poll() is None:
+                p.kill()
+                p.wait()
+                return None
+            if p.returncode != OWNED:
+                return f"lakectl {command} ended with {p.returncode} before it was killed: " + open(self.l.log, errors="replace").read()[-1500:]
+            time.sleep(0.3)
+        return f"lakectl {command} made no {new} commits in 60 s: " + open(self.l.log, errors="replace").read()[-1500:]
+
+    def to_end(self, *more):
+        end = time.time() + 60
+        while self.l.run("bootstrap", "-c", self.l.config, *more, ok=(0, OWNED)).returncode == OWNED:
+            if time.time() > end:
+                raise RuntimeError("the lease of the killed writer never ran out")
+            time.sleep(0.3)
+
+    def again(self):
+        """A second bootstrap of one partition, while ingest keeps running."""
+        region = self.shop.regions[1]
+        self.write_history(region)
+        d = self.begun("ingest")
+        try:
+            time.sleep(1)
+            self.change(lambda c, t: t["bootstrap"].update(partitions=f"region = '{region}'"))
+            self.to_end()
+            if d.poll() is not None and d.returncode != OWNED:
+                return f"ingest ended with {d.returncode} meanwhile"
+        finally:
+            if d.poll() is None:
+                d.terminate()
+                d.wait()
+            self.change(lambda c, t: t["bootstrap"].pop("partitions", None))
+        return None
+
+    def life(self):
+        if not self.c("the past, and history of it", self.past):
+            return
+        t = threading.Thread(target=self.produce_on)
+        t.start()
+        try:
+            for i in range(3):
+                if not self.c(f"bootstrap is killed, {i + 1}", lambda: self.killed("bootstrap", (0, 1, 1)[i])):
+                    return
+                if i == 1 and self.early and not self.c("ingest begins before the last unit, and is killed", lambda: self.killed("ingest", 1)):
+                    return
+            if not self.c("bootstrap goes on to the end", self.to_end):
+                return
+            for i in range(2):
+                if not self.c(f"ingest is killed, {i + 1}", lambda: self.killed("ingest", 2)):
+                    return
+            if not self.early and not self.c("one partition again, beside ingest", self.again):
+                return
+        finally:
+            self.stop.set()
+            t.join()
+        if not self.c("ingest catches up", self.l.catch_up):
+            return
+        if self.kind == "mor":
+            self.c("compaction", lambda: self.l.run("compact", "-c", self.l.config, "--max-delta-commits", "1", "--no-clean", "--no-archive") and None)
+        want = self.shop.expected()
+        self.schema = want.schema
+        self.read_all("at the end", want)
+        if self.kind == "mor":  # what Trino reads is what base files hold: all, now
+            self.c("base files hold every row", lambda: readers.compare(self.own("--query", "read_optimized"), want))
+        self.c("lakectl audit", lambda: self.audit() and None)
+        self.c("lakectl verify", lambda: self.verify() and None)
+        self.c("handoff certificate", self.certificate)
+        self.harm()
+
+    def certificate(self):
+        got = glob.glob(f"{self.disk}/.hoodie/.lakectl/handoff/*.json")
+        return None if got else "there is none"
+
+    # --- what must be found
+    def harmed(self, what, f, command):
+        """f changes a copy of the table and returns names, of which the command must tell at least one and end with 1 or 6."""
+        def run():
+            copy = f"{self.s.tmp}/tables/harmed"
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(self.disk, copy)
+            names = f(copy)
+            p = self.l.run(*command, "--path", copy, ok=(0, 1, 6))
+            told = p.stdout.decode(errors="replace") + open(self.l.log, errors="replace").read().rsplit("$ lakectl", 1)[1]
+            if p.returncode == 0:
+                return f"lakectl {' '.join(command)} finds nothing: {told[:600]}"
+            return None if any(n in told for n in names) else f"it tells none of {names}: {told[:1500]}"
+        self.c(f"found and named: {what}", run)
+
+    def harm(self):
+        self.harmed("a dropped commit", self.drop, ["audit"])
+        self.harmed("a forged ledger entry", self.forge, ["audit"])
+        self.harmed("a doubled file", self.double, ["verify", "--keys"])
+        self.harmed("a changed cell", self.cell, ["verify"])
+
+    def pages(self, table):
+        """The completed commits that have a page of the ledger, in order: (instant, files of the timeline, the completed one)."""
+        out = []
+        for f, path in sorted(timeline(table).items()):
+            if f.split(".")[-1] in ("commit", "deltacommit"):
+                _, m = commit(path)
+                if "lakectl.ledger" in (m.get("extraMetadata") or {}):
+                    instant = f.split(".")[0].split("_")[0]
+                    out.append((instant, [p for g, p in timeline(table).items() if g.startswith(instant)], path))
+        return out
+
+    def drop(self, table):
+        pages = self.pages(table)
+        i = len(pages) // 2
+        for p in pages[i][1]:
+            os.remove(p)
+        return [pages[i][0], pages[i + 1][0]]
+
+    def forge(self, table):
+        pages = self.pages(table)
+        i = len(pages) // 2
+        path = pages[i][2]
+        schema, m = commit(path)
+        l = json.loads(m["extraMetadata"]["lakectl.ledger"])
+        for topic in l["topics"].values():
+            for r in topic.values():
+                r[2] += 1  # the records that the range had
+        m["extraMetadata"]["lakectl.ledger"] = json.dumps(l, separators=(",", ":"))
+        commit(path, schema, m)
+        return [pages[i][0], pages[i + 1][0]]
+
+    def base_files(self, table):
+        """Base files of the last slices: those of the newest commits."""
+        files = {}
+        for f in glob.glob(f"{table}/*/*.parquet"):
+            id, _, instant = os.path.basename(f).removesuffix(".parquet").split("_")
+            files[os.path.dirname(f), id] = max(files.get((os.path.dirname(f), id), ("", "")), (instant, f))
+        return sorted(f for _, f in files.values())
+
+    def double(self, table):
+        f = self.base_files(table)[0]
+        id, rest = os.path.basename(f).split("_", 1)
+        copy = f"{os.path.dirname(f)}/{uuid.UUID(int=self.rng.getrandbits(128))}-0_{rest}"
+        shutil.copy(f, copy)
+        return [os.path.basename(copy)]
+
+    def cell(self, table):
+        f = self.base_files(table)[0]
+        changed(f, lambda r: r | {"qty": (r["qty"] or 0) ^ 1})
+        return [os.path.basename(f)]
+
+
+def commit(path, schema=None, record=None):
+    """Reads a commit, as (Avro schema or None, record), or writes one."""
+    import fastavro
+    if record is None:
+        raw = open(path, "rb").read()
+        if raw[:1] == b"{":
+            return None, json.loads(raw)
+        r = fastavro.reader(io.BytesIO(raw))
+        return r.writer_schema, next(iter(r))
+    with open(path, "wb") as f:
+        if schema is None:
+            f.write(json.dumps(record).encode())
+        else:
+            fastavro.writer(f, schema, [record])
+
+
+def changed(path, f):
+    """Writes a Parquet file anew with its first row changed; all that its footer says else stays."""
+    t = pq.ParquetFile(path).read()
+    first = pa.Table.from_pylist([f(t.slice(0, 1).to_pylist()[0])], t.schema)
+    pq.write_table(pa.concat_tables([first, t.slice(1)]), path, compression="zstd")
+
+
+def lives(suite):
+    Life(suite, 9, "cow", "parquet", "3.1.3", early=False, moves=True).life()
+    Life(suite, 6, "cow", "text", "3.1.3", early=True, moves=False).life()
+    Life(suite, 9, "mor", "orc", "4.0.1", early=True, moves=False).life()

@@ -113,11 +113,12 @@ auto.create.topics.enable=false
         for f in admin.create_topics([NewTopic(name, partitions, 1)]).values():
             f.result(30)
 
-    def produce(self, topic, events):
+    def produce(self, topic, events, at=0):
+        """at is the time that the broker is told, in ms; 0: now."""
         failed = []
         cb = lambda err, _: failed.append(err) if err else None
         for i, (part, key, value) in enumerate(events):
-            self.producer.produce(topic, value, key, part, on_delivery=cb)
+            self.producer.produce(topic, value, key, part, on_delivery=cb, timestamp=at)
             if i % 1000 == 0:
                 self.producer.poll(0)
         if self.producer.flush(60) or failed:
