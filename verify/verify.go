@@ -161,8 +161,9 @@ func Run(ctx context.Context, store storage.Store, t *table.Table, o Options) (*
 			return nil, err
 		}
 	}
+	// A file that should not be there doubles all its keys: it is told before them, of which not all are described.
 	slices.SortStableFunc(c.r.Differences, func(a, b Difference) int {
-		return cmp.Or(cmp.Compare(bit(b.Damaged), bit(a.Damaged)), cmp.Compare(a.File, b.File), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Key, b.Key))
+		return cmp.Or(cmp.Compare(bit(b.Damaged), bit(a.Damaged)), cmp.Compare(bit(a.Kind == DuplicateKey), bit(b.Kind == DuplicateKey)), cmp.Compare(a.File, b.File), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Key, b.Key))
 	})
 	if n := len(c.r.Differences); n > o.Max {
 		c.r.More = n - o.Max

@@ -264,6 +264,18 @@ func TestManyKeys(t *testing.T) {
 	}
 }
 
+// TestDoubledFile names a file that nobody recorded before the keys that it doubles.
+func TestDoubledFile(t *testing.T) {
+	s := mem.New()
+	tabletest.MustCommit(t, tabletest.Create(t, s, "cow", 9, table.Options{}), tabletest.Row{ID: "k1", Part: "p1", TS: 1}, tabletest.Row{ID: "k2", Part: "p1", TS: 1})
+	key := find(t, s, "/p1/", ".parquet")
+	put(t, s, tabletest.Base+"/p1/8d5f1c55-54bb-4d31-9ad6-10c0a1d1e3aa-0_0-1-0"+key[strings.LastIndex(key, "_"):], read(t, s, key))
+	r := run(t, s, verify.Options{Keys: true, Max: 1})
+	if len(r.Differences) != 1 || r.More != 2 || r.Differences[0].Kind != verify.UnrecordedFile {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestKeysOfTheTable finds a key that stands in two partitions where that is wrong, in as many passes as it takes.
 func TestKeysOfTheTable(t *testing.T) {
 	s := mem.New()
