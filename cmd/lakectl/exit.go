@@ -8,6 +8,8 @@ import (
 	"net"
 	"syscall"
 
+	"github.com/lakectl/lakectl/catalog"
+	"github.com/lakectl/lakectl/catalog/hms"
 	"github.com/lakectl/lakectl/cmd/lakectl/config"
 	"github.com/lakectl/lakectl/cmd/lakectl/where"
 	"github.com/lakectl/lakectl/format"
@@ -49,6 +51,12 @@ var exits = []struct {
 	{ingest.ErrLostOffsets, exitRefused},
 	{ingest.ErrBadRecord, exitRefused},
 	{schema.ErrIncompatible, exitRefused},
+	{catalog.ErrMismatch, exitRefused},
+	{hms.ErrRefused, exitRefused},
+	{hms.ErrUnsupported, exitUsage},
+	{hms.ErrUnavailable, exitUnreachable},
+	{hms.ErrNotFound, exitUsage},
+	{hms.ErrExists, exitFenced}, // somebody else made it meanwhile
 	{ingest.ErrTopicGone, exitUnreachable},
 	{ingest.ErrUnreachable, exitUnreachable},
 	{table.ErrFenced, exitFenced},

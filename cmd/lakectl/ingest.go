@@ -176,6 +176,8 @@ func (j *ingestion) table(ctx context.Context, c config.Table, brokers map[strin
 	defer keys.start(ctx, t)()
 	indexed := newIndexer(t, c, log)
 	defer indexed.start(ctx)(&err)
+	registered := newSyncer(t, j.file, c, at.uri, log, m)
+	defer registered.start(ctx)(&err)
 	defer keep.start(ctx)(&err)
 	return ingest.Run(ctx, ingest.Config{
 		Table: t, Locator: keys, Source: src, Decoder: dec,
@@ -196,6 +198,7 @@ func (j *ingestion) table(ctx context.Context, c config.Table, brokers map[strin
 				}
 				keys.committed()
 				indexed.committed()
+				registered.committed()
 				keep.committed(ctx)
 				last = calls.Counts()
 			},

@@ -119,7 +119,7 @@ cannot read; 70 a bug of lakectl; 130 interrupted.`,
 	f.StringVar(&a.logFormat, "log-format", "text", "form of the log on stderr: text or json")
 	c.CompletionOptions.HiddenDefaultCmd = true
 	c.AddCommand(a.ingestCommand(), a.readCommand(), a.inspectCommand(), a.viewCommand(), a.auditCommand(), a.verifyCommand(),
-		a.compactCommand(), a.cleanCommand(), a.archiveCommand(), a.rollbackCommand(), a.savepointCommand(), a.restoreCommand(), a.clusterCommand(), a.deletePartitionsCommand(), a.validateCommand(), a.doctorCommand(), a.configCommand(), a.demoCommand(), a.versionCommand())
+		a.compactCommand(), a.cleanCommand(), a.archiveCommand(), a.rollbackCommand(), a.savepointCommand(), a.restoreCommand(), a.clusterCommand(), a.syncCommand(), a.deletePartitionsCommand(), a.validateCommand(), a.doctorCommand(), a.configCommand(), a.demoCommand(), a.versionCommand())
 	return c
 }
 

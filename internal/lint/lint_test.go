@@ -35,7 +35,7 @@ var rooms = map[string][]string{
 	"savepoint":         {"table", "format"},
 	"verify":            {"table", "storage", "format"},
 	"doctor":            {"table", "index", "ingest", "storage", "format"},
-	"catalog":           {"table"},
+	"catalog":           {"table", "format"},
 	"audit":             {"table", "storage", "format", "ingest/checkpoint"},
 	"ingest/checkpoint": {"format"},
 	"ingest":            {"table", "format"},
