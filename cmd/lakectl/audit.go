@@ -1,41 +1,37 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/lakectl/lakectl/format/action"
+	"github.com/lakectl/lakectl/audit"
 	"github.com/lakectl/lakectl/ingest/checkpoint"
-	"github.com/lakectl/lakectl/storage"
-	"github.com/lakectl/lakectl/table"
-	"github.com/lakectl/lakectl/table/timeline"
 )
 
 func (a *app) auditCommand() *cobra.Command {
 	var s selector
 	c := &cobra.Command{
-		Use:   "audit --path URI",
+		Use:   "audit (-c FILE [--table NAME] | --path URI)",
 		Short: "Prove from the table alone that no source offset was skipped or taken twice",
 		Long: `Walk the whole timeline, archived instants too: the offsets of every commit must begin where the commit before ended, for
-every source partition, and every page of the ledger must carry the hash of the page before. Exit code 0: proven; 1: not,
-with the first instant that breaks the chain.`,
-		Example: "  lakectl audit --path s3://lake/shop/orders", Args: cobra.NoArgs,
+every source partition; every page of the ledger must carry the hash of the page before, account for each message that was read,
+and fit the files and texts of its commit; bootstraps must be whole; and nothing in the table may be left of a commit that the timeline
+does not have. Exit code 0: proven; 1: not, with the first instant that breaks the chain.`,
+		Example: "  lakectl audit --path s3://lake/shop/orders\n  lakectl audit -c lake.yaml", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			at, t, err := s.open(c.Context())
 			if err != nil {
 				return err
 			}
-			r, err := audit(c.Context(), at.store, t)
+			r, err := audit.Run(c.Context(), at.store, t)
 			if err != nil {
 				return err
 			}
 			r.Path = at.uri
-			if err := a.answer(r, r.text); err != nil {
+			if err := a.answer(r, auditText(r)); err != nil {
 				return err
 			}
 			if !r.Proven {
@@ -48,146 +44,62 @@ with the first instant that breaks the chain.`,
 	return c
 }
 
-type partitionAudit struct {
-	Topic     string `json:"topic"`
-	Partition int32  `json:"partition"`
-	From      int64  `json:"from"`
-	To        int64  `json:"to"`
-	Records   int64  `json:"records"`
-	Rejected  int64  `json:"rejected"`
-}
-
-type auditReport struct {
-	Path       string           `json:"path"`
-	Proven     bool             `json:"proven"`
-	Commits    int              `json:"commits"`     // that carry offsets
-	WithLedger int              `json:"with_ledger"` // of them, those that carry lakectl's ledger
-	Other      int              `json:"other"`       // commits without offsets
-	BrokenAt   string           `json:"broken_at,omitempty"`
-	Problem    string           `json:"problem,omitempty"`
-	Partitions []partitionAudit `json:"partitions"`
-}
-
-func (r *auditReport) text(w io.Writer) error {
-	verdict := "proven: no gap, no overlap"
-	if !r.Proven {
-		verdict = fmt.Sprintf("not proven: instant %s: %s", r.BrokenAt, r.Problem)
-	}
-	if _, err := fmt.Fprintf(w, "%s\n%d commits with offsets (%d with a ledger), %d without\n", verdict, r.Commits, r.WithLedger, r.Other); err != nil {
+func auditText(r *audit.Report) func(io.Writer) error {
+	return func(w io.Writer) error {
+		var b strings.Builder
+		line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+		if r.Proven {
+			line("proven: no gap, no overlap, every count closes")
+		} else {
+			line("not proven: instant %s: %s", r.BrokenAt, r.Problem)
+		}
+		line("%d commits with offsets (%d with a ledger), %d without", r.Commits, r.WithLedger, r.Other)
+		if r.Uncounted > 0 {
+			line("%d of them by an earlier lakectl, whose ledger has offsets and no counts", r.Uncounted)
+		}
+		for _, p := range r.Partitions {
+			line("%s/%d: offsets %d to %d, %d records, %d rejected", p.Topic, p.Partition, p.From, p.To, p.Records, p.Rejected)
+		}
+		if r.WithLedger > r.Uncounted {
+			line("%d messages read: %s", r.Counts.Read, countsText(r.Counts))
+		}
+		for _, l := range r.Bootstraps {
+			line("bootstrap %s of %s: %d commits, %d files, %d rows (%d duplicates), %s: %s", l.ID, l.Source, l.Commits, l.Files, l.Rows, l.Duplicates, handoffText(l.Loaded, l.Handoff), countsText(l.History.Counts))
+		}
+		if r.Head != "" {
+			line("newest page: %s", r.Head)
+		}
+		_, err := io.WriteString(w, b.String())
 		return err
 	}
-	for _, p := range r.Partitions {
-		if _, err := fmt.Fprintf(w, "%s/%d: offsets %d to %d, %d records, %d rejected\n", p.Topic, p.Partition, p.From, p.To, p.Records, p.Rejected); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
-type writtenCommit struct {
-	timeline.Instant
-	*action.CommitMetadata
+func handoffText(loaded bool, state string) string {
+	switch {
+	case !loaded:
+		return "not all loaded"
+	case state == checkpoint.Complete:
+		return "the overlap is past"
+	}
+	return "catching up with the stream"
 }
 
-// history returns every completed commit of the table, archived ones too, in the order of their requested times.
-func history(ctx context.Context, s storage.Store, t *table.Table) ([]writtenCommit, error) {
-	tl, err := t.Timeline(ctx)
-	if err != nil {
-		return nil, err
-	}
-	layout, err := layoutOf(t)
-	if err != nil {
-		return nil, err
-	}
-	archived, err := timeline.LoadArchived(ctx, s, t.Base(), layout)
-	if err != nil {
-		return nil, err
-	}
-	var out []writtenCommit
-	seen := map[timeline.Time]bool{}
-	for _, in := range tl.Instants {
-		if !commits(in) {
-			continue
-		}
-		m, err := t.Commit(ctx, in)
-		if err != nil {
-			return nil, fmt.Errorf("instant %s: %w", in.Requested, err)
-		}
-		out, seen[in.Requested] = append(out, writtenCommit{in, m}), true
-	}
-	for _, in := range archived {
-		if in.Commit != nil && !seen[in.Requested] { // archiving writes the archive before it deletes
-			out = append(out, writtenCommit{in.Instant, in.Commit})
+// countsText names what became of what was read, what is nothing left out.
+func countsText(c checkpoint.Counts) string {
+	var out []string
+	for _, x := range []struct {
+		n    int64
+		what string
+	}{
+		{c.Inserted, "inserted"}, {c.Updated, "updated"}, {c.Deleted, "deleted"}, {c.Collapsed, "collapsed"}, {c.Older, "older"},
+		{c.UnknownDeletes, "deletes of unknown keys"}, {c.Nothing, "without effect"}, {c.Refused, "refused"}, {c.Split, "made two changes"},
+	} {
+		if x.n > 0 {
+			out = append(out, fmt.Sprintf("%d %s", x.n, x.what))
 		}
 	}
-	slices.SortStableFunc(out, func(a, b writtenCommit) int {
-		switch {
-		case a.Requested < b.Requested:
-			return -1
-		case a.Requested > b.Requested:
-			return 1
-		}
-		return 0
-	})
-	return out, nil
-}
-
-func audit(ctx context.Context, s storage.Store, t *table.Table) (*auditReport, error) {
-	all, err := history(ctx, s, t)
-	if err != nil {
-		return nil, err
+	if len(out) == 0 {
+		return "nothing"
 	}
-	r := &auditReport{Proven: true, Partitions: []partitionAudit{}}
-	sums := map[string]map[int32]*partitionAudit{}
-	var prev checkpoint.Ledger
-	at := checkpoint.Offsets{}
-	broken := func(in timeline.Instant, err error) *auditReport {
-		r.Proven, r.BrokenAt, r.Problem = false, string(in.Requested), err.Error()
-		return r
-	}
-	for _, c := range all {
-		offsets, ledger, ok, err := checkpoint.FromExtra(c.ExtraMetadata)
-		if err != nil {
-			return broken(c.Instant, err), nil
-		}
-		if !ok {
-			r.Other++
-			continue
-		}
-		r.Commits++
-		if ledger.IsZero() { // Hudi Streamer's own text says where it ended and not where it began
-			prev, at = ledger, offsets
-			continue
-		}
-		r.WithLedger++
-		err = ledger.Continues(at)
-		if err == nil && !prev.IsZero() {
-			err = ledger.Follows(prev)
-		}
-		if err != nil {
-			return broken(c.Instant, err), nil
-		}
-		for topic, parts := range ledger.Ranges {
-			for p, v := range parts {
-				if sums[topic] == nil {
-					sums[topic] = map[int32]*partitionAudit{}
-				}
-				sum := sums[topic][p]
-				if sum == nil {
-					sum = &partitionAudit{Topic: topic, Partition: p, From: v.From}
-					sums[topic][p] = sum
-				}
-				sum.To = v.To
-				sum.Records += v.Records
-				sum.Rejected += v.Rejected
-			}
-		}
-		prev, at = ledger, offsets
-	}
-	for _, topic := range slices.Sorted(maps.Keys(sums)) {
-		for _, p := range slices.Sorted(maps.Keys(sums[topic])) {
-			r.Partitions = append(r.Partitions, *sums[topic][p])
-		}
-	}
-	return r, nil
+	return strings.Join(out, ", ")
 }

@@ -179,6 +179,8 @@ func (j *ingestion) table(ctx context.Context, c config.Table, brokers map[strin
 	registered := newSyncer(t, j.file, c, at.uri, log, m)
 	defer registered.start(ctx)(&err)
 	defer keep.start(ctx)(&err)
+	over := &handover{table: c.Name, t: t, store: at.store, log: log, m: m}
+	over.start(ctx)
 	return ingest.Run(ctx, ingest.Config{
 		Table: t, Locator: keys, Source: src, Decoder: dec,
 		Interval: time.Duration(c.Commit.Interval), MaxBytes: int64(c.Commit.MaxBytes), MaxRecords: c.Commit.MaxRecords,
@@ -200,6 +202,7 @@ func (j *ingestion) table(ctx context.Context, c config.Table, brokers map[strin
 				indexed.committed()
 				registered.committed()
 				keep.committed(ctx)
+				over.committed(ctx, done.Handoff)
 				last = calls.Counts()
 			},
 		},
@@ -210,7 +213,7 @@ func logCommit(log *slog.Logger, c ingest.Committed, spent trace.Counts) {
 	log.Info("committed",
 		"instant", c.Info.Instant.Requested, "action", c.Info.Instant.Action, "records", c.Messages,
 		"inserted", c.Info.Inserted, "updated", c.Info.Updated, "deleted", c.Info.Deleted,
-		"stale", c.Info.Stale, "unknown_deletes", c.Info.UnknownDeletes, "rejected", c.Rejected,
+		"collapsed", c.Info.Collapsed, "stale", c.Info.Stale, "unknown_deletes", c.Info.UnknownDeletes, "rejected", c.Rejected,
 		"files", c.Info.Files, "bytes", c.Info.BytesWritten, "copied", c.Info.BytesCopied, "elapsed", c.Elapsed.Round(time.Millisecond),
 		slog.Group("store", "calls", spent.Calls(), "get", spent.Get, "read", spent.ReadAt, "head", spent.Head, "put", spent.Put,
 			"create", spent.Create, "list", spent.List, "delete", spent.Delete, "bytes_in", spent.BytesIn, "bytes_out", spent.BytesOut))

@@ -41,6 +41,7 @@ func (a *app) inspectCommand() *cobra.Command {
 	add("files", "The newest file slice of every file group", a.inspectFiles)
 	add("schema", "The columns of the newest snapshot", a.inspectSchema)
 	add("properties", "hoodie.properties", a.inspectProperties)
+	add("handoff", "How far each bootstrap has come, and whether the overlap with the stream is past", a.inspectHandoff)
 	subs = append(subs, a.inspectLogCommand(), a.inspectMetadataCommand(), a.inspectIndexCommand())
 	return group(c, subs...)
 }

@@ -28,6 +28,7 @@ type metrics struct {
 	commits, inserted, updated, deleted, dropped *prometheus.CounterVec
 	written, copied, calls                       *prometheus.CounterVec
 	services, serviceErrors, serviceSeconds      *prometheus.CounterVec
+	handoff, handoffLag                          *prometheus.GaugeVec
 	seconds, lookups                             *prometheus.HistogramVec
 	indexes                                      *indexes
 
@@ -46,7 +47,8 @@ type tableStatus struct {
 	LastInstant string             `json:"last_instant,omitempty"`
 	LastCommit  time.Time          `json:"last_commit,omitzero"`
 	Newest      time.Time          `json:"newest_message,omitzero"`
-	Index       *index.Status      `json:"index,omitempty"` // of the local index
+	Handoff     string             `json:"handoff,omitempty"` // catching-up or complete; empty: there was no bootstrap
+	Index       *index.Status      `json:"index,omitempty"`   // of the local index
 }
 
 func newMetrics(tables []config.Table) *metrics {
@@ -66,11 +68,13 @@ func newMetrics(tables []config.Table) *metrics {
 	m.rejected = gauge("messages_rejected", "Messages that could not become rows since the start.")
 	m.pending = gauge("messages_pending", "Messages that no commit has been begun for.")
 	m.newest = gauge("newest_message_seconds", "Time of the newest committed message, in seconds since 1970.")
+	m.handoff = gauge("handoff", "1 while the table catches up with the stream after a bootstrap; 0 once the overlap is past.")
+	m.handoffLag = gauge("handoff_lag_messages", "Offsets to go until the overlap of a bootstrap and the stream is past.")
 	m.commits = counter("commits_total", "Commits made.")
 	m.inserted = counter("rows_inserted_total", "Rows inserted.")
 	m.updated = counter("rows_updated_total", "Rows updated.")
 	m.deleted = counter("rows_deleted_total", "Rows deleted.")
-	m.dropped = counter("changes_dropped_total", "Changes without effect: older than the row, or deletes of unknown keys.", "reason")
+	m.dropped = counter("changes_dropped_total", "Changes without effect: another one of the same commit stands for it, older than the row, or a delete of an unknown key.", "reason")
 	m.written = counter("written_bytes_total", "Bytes of base files written.")
 	m.copied = counter("copied_bytes_total", "Bytes of them that were taken over undecoded.")
 	m.calls = counter("store_calls_total", "Calls of the store.", "call")
@@ -114,6 +118,7 @@ func (m *metrics) commit(table string, c ingest.Committed, spent trace.Counts) {
 	m.inserted.WithLabelValues(table).Add(float64(c.Info.Inserted))
 	m.updated.WithLabelValues(table).Add(float64(c.Info.Updated))
 	m.deleted.WithLabelValues(table).Add(float64(c.Info.Deleted))
+	m.dropped.WithLabelValues(table, "collapsed").Add(float64(c.Info.Collapsed))
 	m.dropped.WithLabelValues(table, "stale").Add(float64(c.Info.Stale))
 	m.dropped.WithLabelValues(table, "unknown_delete").Add(float64(c.Info.UnknownDeletes))
 	m.written.WithLabelValues(table).Add(float64(c.Info.BytesWritten))
@@ -131,6 +136,19 @@ func (m *metrics) commit(table string, c ingest.Committed, spent trace.Counts) {
 	defer m.mu.Unlock()
 	s := m.status[table]
 	s.Committed, s.LastInstant, s.LastCommit = c.Offsets, string(c.Info.Instant.Requested), time.Now().UTC()
+}
+
+// handedOver shows how far the table has come in the overlap of a bootstrap and the stream.
+func (m *metrics) handedOver(table, state string, lag int64) {
+	catching := 0.0
+	if state == checkpoint.CatchingUp {
+		catching = 1
+	}
+	m.handoff.WithLabelValues(table).Set(catching)
+	m.handoffLag.WithLabelValues(table).Set(float64(lag))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.status[table].Handoff = state
 }
 
 // service counts one run of a table service.
