@@ -3,6 +3,9 @@
 // passed over in silence: a file that is damaged, or whose columns cannot become those of the table without loss, is an
 // error that names it.
 //
+// A partition value that Hive spells __HIVE_DEFAULT_PARTITION__ is null, of string keys too, as it is for Trino and for Spark's own readers;
+// Hive, and Spark where it reads through a serde, show that text for it.
+//
 // Types are those of lakectl's tables. Integers of 8 and 16 bits are int32. A timestamp of Hive's, which has no zone, is taken as
 // one in UTC, be it in text, in ORC or in Parquet; an INT96 timestamp is the instant that its bytes say. Hive before 4.0 and
 // Impala with convert_legacy_hive_parquet_utc_timestamps show INT96 in the time zone of their session instead: there is nothing in

@@ -39,6 +39,7 @@ var rooms = map[string][]string{
 	"audit":             {"table", "storage", "format", "ingest/checkpoint"},
 	"ingest/checkpoint": {"format"},
 	"ingest":            {"table", "format"},
+	"bootstrap/history": {"catalog/hms", "storage", "format"},
 	"bootstrap":         {"table", "catalog", "ingest/checkpoint", "storage", "format"},
 	"cmd":               {"*"},
 
