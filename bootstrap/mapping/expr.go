@@ -9,11 +9,13 @@ import (
 
 // node is an expression whose types are known.
 type node struct {
-	typ  typ
-	col  int  // of the source; -1
-	lit  *vec // a literal or what is computed of literals alone
-	args []*node
-	eval func(rows int, args []*vec) *vec
+	typ    typ
+	col    int  // of the source; -1
+	lit    *vec // a literal or what is computed of literals alone
+	args   []*node
+	eval   evaluator
+	same   bool // for all rows: no column is read
+	shared bool // stands in several places, as the value that BETWEEN compares twice
 }
 
 // env is what expressions are evaluated over.
@@ -21,6 +23,7 @@ type env struct {
 	m      *Mapping
 	rec    arrow.RecordBatch
 	loaded []*vec
+	shared map[*node]*vec
 	err    error
 }
 
@@ -42,50 +45,41 @@ func (n *node) evaluate(e *env, rows int) *vec {
 	case n.col >= 0:
 		return e.column(n.col)
 	}
+	if v := e.shared[n]; v != nil {
+		return v
+	}
 	args := make([]*vec, len(n.args))
 	for i, a := range n.args {
 		args[i] = a.evaluate(e, rows)
 	}
-	return n.eval(rows, args)
-}
-
-// columns marks the columns of the source that the expression reads.
-func (n *node) columns(used []bool) {
-	if n.col >= 0 {
-		used[n.col] = true
-	}
-	for _, a := range n.args {
-		a.columns(used)
-	}
-}
-
-func (n *node) constant() bool {
-	if n.col >= 0 {
-		return false
-	}
-	for _, a := range n.args {
-		if !a.constant() {
-			return false
+	v := n.eval(rows, args)
+	if n.shared {
+		if e.shared == nil {
+			e.shared = map[*node]*vec{}
 		}
+		e.shared[n] = v
 	}
-	return true
+	return v
 }
 
 func literal(v *vec) *node {
 	v.mask = 0
-	return &node{typ: v.typ, col: -1, lit: v}
+	return &node{typ: v.typ, col: -1, lit: v, same: true}
 }
 
 // call makes a node of a function, or of its value if its arguments are literals. A value that cannot be had is left to those rows that ask
 // for it.
-func call(t typ, eval func(rows int, args []*vec) *vec, args ...*node) *node {
-	n := &node{typ: t, col: -1, args: args, eval: eval}
+func call(t typ, eval evaluator, args ...*node) *node {
+	n := &node{typ: t, col: -1, args: args, eval: eval, same: true}
+	literals := true
 	for _, a := range args {
-		if a.lit == nil {
-			return n
-		}
+		n.same = n.same && a.same
+		literals = literals && a.lit != nil
 	}
-	if v := n.evaluate(nil, 1); len(v.faults) == 0 {
+	if !literals {
+		return n
+	}
+	if v := n.evaluate(&env{}, 1); len(v.faults) == 0 {
 		return literal(v)
 	}
 	return n
@@ -102,13 +96,23 @@ func castNode(n *node, to typ) *node {
 type binder struct {
 	source *arrow.Schema
 	names  *names
-}
-
-func bindExpr(e *expr, source *arrow.Schema, names *names) (*node, error) {
-	return (&binder{source, names}).bind(e)
+	bound  map[*expr]*node
+	used   []int // columns of the source
 }
 
 func (b *binder) bind(e *expr) (*node, error) {
+	if n := b.bound[e]; n != nil {
+		n.shared = true
+		return n, nil
+	}
+	n, err := b.make(e)
+	if err == nil {
+		b.bound[e] = n
+	}
+	return n, err
+}
+
+func (b *binder) make(e *expr) (*node, error) {
 	switch e.kind {
 	case columnExpr:
 		i, err := b.names.find(e.text)
@@ -119,6 +123,7 @@ func (b *binder) bind(e *expr) (*node, error) {
 		if !ok {
 			return nil, e.err("values of type %s cannot be computed with, only renamed", b.source.Field(i).Type)
 		}
+		b.used = append(b.used, i)
 		return &node{typ: t, col: i}, nil
 	case nullExpr:
 		return literal(newVec(typ{}, 1)), nil

@@ -1,5 +1,39 @@
 // Package mapping makes the columns of a Hudi table of those of a Hive table: renamed, cast, computed, dropped. It is pure: a mapping is
 // bound to the source's schema once, where all that is wrong with it is told, and then makes batches of batches.
+//
+// # Casts
+//
+// A cast never changes what a value says: what the type cannot hold is an error that names the row, the column and the value, and no
+// null. Text is read without the blanks around it: numbers with a point and an exponent, true and false (t, f, yes, no, y, n, 1, 0), days
+// as 2026-01-31, times as 2026-01-31 10:00:00.123456 with an offset behind or in UTC. Text that is empty is no number. A decimal with more
+// digits behind the point than the type has, other than zeros, is an error: round(x, n) says that they may go. A number is no time: from_millis
+// and the like say what it counts. Exceptions are as usual: a timestamp as a date is its day in UTC, a long as a double the nearest, and
+// nanoseconds are cut. Timestamps are in microseconds; those without a zone are taken for UTC.
+//
+// # Expressions
+//
+// Names of columns match in any case and stand in "double quotes" if they are no plain words; text stands in 'single quotes'; either
+// quote is doubled within its own. Nested columns can be renamed, not computed with.
+//
+//	literals     'text'  12  1.50 (a decimal)  1e3 (a double)  true  false  null  date '2026-01-31'  timestamp '2026-01-31 10:00:00'
+//	operators    - (sign), * / %, + -, ||, = <> < <= > >= IS [NOT] NULL [NOT] IN (...) [NOT] BETWEEN a AND b, NOT, AND, OR: those named first bind first
+//	CASE         CASE WHEN c THEN x ... [ELSE y] END, CASE v WHEN a THEN x ... [ELSE y] END
+//	casts        CAST(x AS type), TRY_CAST(x AS type): null where the value does not fit
+//	nulls        coalesce(x, ...), nullif(x, y)
+//	text         concat(x, ...), lower(x), upper(x), trim(x), substr(x, from [, length]), replace(x, old, new), regexp_replace(x, 'pattern', 'new with $1')
+//	numbers      abs(x), round(x [, digits])
+//	times        from_seconds(n), from_millis(n), from_micros(n), to_seconds(t), to_millis(t), to_micros(t),
+//	             to_timestamp(x [, 'pattern']), to_date(x [, 'pattern']), date_format(t, 'pattern'), year(t), month(t), day(t), hour(t)
+//	hashes       md5(x), sha256(x): hexadecimal, of text or bytes
+//
+// What has a null operand is null, save with AND, OR, IS NULL, CASE and coalesce, as in SQL; || and concat too are null then. Integers give long,
+// 10 / 4 is 2.5 as in Hive and Spark, decimals are exact: their types follow Hive's rules up to 38 digits, halves are rounded away from
+// zero. To divide by zero is an error, and so is what a long or decimal(38,s) cannot hold. What stands in a branch of CASE, or behind
+// coalesce, AND or OR, can only fail in rows that need it. substr counts characters from 1, from the end if from is negative.
+// Literals of text become dates, timestamps or numbers where they are compared with such; other types do not mix without a cast.
+//
+// Patterns are those of Java: y M d D H h m s S a E X Z as in yyyy-MM-dd HH:mm:ss.SSS, MMM for Jan, EEE for Mon, other text in 'quotes'.
+// Patterns of regexp_replace are those of Go's package regexp.
 package mapping
 
 import (
@@ -32,6 +66,7 @@ type output struct {
 	direct bool
 	from   string // for errors: the name in the source, if it is another
 	expr   *node
+	reads  []int // columns of the source that expr reads
 }
 
 // New binds a mapping to the columns of a source. Names match in any case, as Hive's do. A source column that nothing is said of keeps its
@@ -207,7 +242,8 @@ func (b *binding) compute(name string, c Column) error {
 		b.take(name, i, c.Type)
 		return nil
 	}
-	n, err := bindExpr(e, b.m.source, b.names)
+	bind := &binder{source: b.m.source, names: b.names, bound: map[*expr]*node{}}
+	n, err := bind.bind(e)
 	if err != nil {
 		return err
 	}
@@ -230,8 +266,8 @@ func (b *binding) compute(name string, c Column) error {
 		}
 		n = castNode(n, t)
 	}
-	if n.constant() {
-		arr, bad, err := n.evaluate(nil, 1).arrayOf(f.Type, 1)
+	if n.same {
+		arr, bad, err := n.evaluate(&env{}, 1).arrayOf(f.Type, 1)
 		if err != nil {
 			return err
 		}
@@ -243,7 +279,7 @@ func (b *binding) compute(name string, c Column) error {
 			return fmt.Errorf("%s is null, and the table has no nulls there", c.Expr)
 		}
 	}
-	b.fields, b.m.outputs = append(b.fields, f), append(b.m.outputs, output{source: -1, expr: n})
+	b.fields, b.m.outputs = append(b.fields, f), append(b.m.outputs, output{source: -1, expr: n, reads: bind.used})
 	return nil
 }
 
@@ -254,8 +290,9 @@ func (b *binding) finish() *Mapping {
 	for _, o := range m.outputs {
 		if o.source >= 0 {
 			used[o.source] = true
-		} else {
-			o.expr.columns(used)
+		}
+		for _, i := range o.reads {
+			used[i] = true
 		}
 	}
 	m.at = make([]int, len(used))
@@ -285,10 +322,10 @@ func (m *Mapping) Direct(i int) (source int, ok bool) {
 // Constant returns the value of column i of Schema if it is the same for all rows: an array of its type with one value.
 func (m *Mapping) Constant(i int) (arrow.Array, bool) {
 	o := m.outputs[i]
-	if o.source >= 0 || !o.expr.constant() {
+	if o.source >= 0 || !o.expr.same {
 		return nil, false
 	}
-	arr, _, err := o.expr.evaluate(nil, 1).arrayOf(m.schema.Field(i).Type, 1)
+	arr, _, err := o.expr.evaluate(&env{}, 1).arrayOf(m.schema.Field(i).Type, 1)
 	return arr, err == nil
 }
 

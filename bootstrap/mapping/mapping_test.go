@@ -41,7 +41,7 @@ func schemaOf(t testing.TB, text string) *arrow.Schema {
 
 func rows(t testing.TB, s *arrow.Schema, json string) arrow.RecordBatch {
 	t.Helper()
-	rec, _, err := array.RecordFromJSON(memory.DefaultAllocator, s, strings.NewReader(json), array.WithUseNumber())
+	rec, _, err := array.RecordFromJSON(memory.DefaultAllocator, s, strings.NewReader(json))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -364,7 +364,6 @@ func TestRenameIsIdentity(t *testing.T) {
 			}
 		}
 		s := schemaOf(t, strings.Join(parts, "; "))
-		rec := array.NewRecordBatch(s, nil, 0)
 		b := array.NewRecordBuilder(memory.DefaultAllocator, s)
 		for range rapid.IntRange(0, 5).Draw(r, "rows") {
 			for k := range n {
@@ -375,7 +374,7 @@ func TestRenameIsIdentity(t *testing.T) {
 				}
 			}
 		}
-		rec = b.NewRecordBatch()
+		rec := b.NewRecordBatch()
 		m, err := New(s, columns, nil, nil)
 		if err != nil {
 			r.Fatal(err)

@@ -475,7 +475,7 @@ func (p *parser) cases(t tok) (*expr, error) {
 	var subject *expr
 	var args []*expr
 	var err error
-	if !p.cur().is("when") {
+	if !p.cur().is("when") && !p.cur().is("end") {
 		if subject, err = p.or(); err != nil {
 			return nil, err
 		}
