@@ -284,20 +284,49 @@ func (s *Source) finish() error {
 
 // End reads all files, as nothing else tells how much is in them.
 func (s *Source) End(ctx context.Context) (checkpoint.Offsets, error) {
-	files, err := s.files()
-	if err != nil {
-		return nil, err
-	}
 	end := checkpoint.Offsets{}
-	for _, f := range files {
-		if err := s.endOf(ctx, f, end); err != nil {
-			return nil, err
+	return end, s.each(ctx, func(m ingest.Message) {
+		if at, _ := end.Get(m.Topic, m.Partition); m.Offset >= at {
+			end.Set(m.Topic, m.Partition, m.Offset+1)
 		}
-	}
-	return end, nil
+	})
 }
 
-func (s *Source) endOf(ctx context.Context, f named, end checkpoint.Offsets) error {
+// At reads all files. It returns the offset of the first message of each partition that is not older than t, or does not tell its
+// time; its end where all are older.
+func (s *Source) At(ctx context.Context, t time.Time) (checkpoint.Offsets, error) {
+	first, end := checkpoint.Offsets{}, checkpoint.Offsets{}
+	err := s.each(ctx, func(m ingest.Message) {
+		if at, _ := end.Get(m.Topic, m.Partition); m.Offset >= at {
+			end.Set(m.Topic, m.Partition, m.Offset+1)
+		}
+		if at, ok := first.Get(m.Topic, m.Partition); (m.Time.IsZero() || !m.Time.Before(t)) && (!ok || m.Offset < at) {
+			first.Set(m.Topic, m.Partition, m.Offset)
+		}
+	})
+	for topic, ps := range first {
+		for p, off := range ps {
+			end.Set(topic, p, off)
+		}
+	}
+	return end, err
+}
+
+// each reads all messages that are wanted.
+func (s *Source) each(ctx context.Context, do func(ingest.Message)) error {
+	files, err := s.files()
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := s.eachOf(ctx, f, do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Source) eachOf(ctx context.Context, f named, do func(ingest.Message)) error {
 	r, err := open(f, s.o.MaxLine)
 	if err != nil {
 		return err
@@ -311,8 +340,8 @@ func (s *Source) endOf(ctx context.Context, f named, end checkpoint.Offsets) err
 		if err != nil || !ok {
 			return err
 		}
-		if at, _ := end.Get(m.Topic, m.Partition); s.wanted(m.Topic) && m.Offset >= at {
-			end.Set(m.Topic, m.Partition, m.Offset+1)
+		if s.wanted(m.Topic) {
+			do(m)
 		}
 	}
 }

@@ -516,6 +516,30 @@ func (s *Source) Ack(ctx context.Context, upTo checkpoint.Offsets) error {
 	return nil
 }
 
+// At returns, for every partition of the topics that exist now, the offset of its first message that is not older than t; its end
+// where none is.
+func (s *Source) At(ctx context.Context, t time.Time) (checkpoint.Offsets, error) {
+	at, err := s.End(ctx)
+	if err != nil || len(at) == 0 {
+		return at, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.o.Timeout)
+	defer cancel()
+	listed, err := s.adm.ListOffsetsAfterMilli(ctx, t.UnixMilli(), slices.Sorted(maps.Keys(at))...)
+	if err == nil {
+		err = listed.Error()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list offsets at %s: %w", t.UTC().Format(time.RFC3339), err)
+	}
+	listed.Each(func(l kadm.ListedOffset) {
+		if end, ok := at.Get(l.Topic, l.Partition); ok && l.Offset >= 0 && l.Offset < end {
+			at.Set(l.Topic, l.Partition, l.Offset)
+		}
+	})
+	return at, nil
+}
+
 // End returns, for every partition of the topics that exist now, the offset that a committed reader can reach.
 func (s *Source) End(ctx context.Context) (checkpoint.Offsets, error) {
 	end := checkpoint.Offsets{}

@@ -1,0 +1,487 @@
+package bootstrap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lakectl/lakectl/format/action"
+	"github.com/lakectl/lakectl/ingest/checkpoint"
+	"github.com/lakectl/lakectl/storage"
+	"github.com/lakectl/lakectl/table"
+	"github.com/lakectl/lakectl/table/timeline"
+)
+
+// Report is what a run of a load did.
+type Report struct {
+	ID         string
+	Complete   bool // all partitions are loaded and the end of the overlap is fixed
+	Fence      checkpoint.Fence
+	Commits    int
+	Partitions int // of the source, loaded in this run
+	Files      int // of the source
+	Bytes      int64
+	History    checkpoint.History
+	Written    int   // base files
+	Out        int64 // bytes of them
+	Copied     int64 // of Out, bytes that were taken over as they were
+	Failed     []Failure
+	Skipped    []string // partitions that hold rows of others
+	Empty      []string
+	Elapsed    time.Duration
+}
+
+// Failure is a partition of the source that could not be loaded, and why.
+type Failure struct {
+	Partition string
+	Err       error
+}
+
+// run is one run of a load.
+type run struct {
+	*Load
+	p      *Plan
+	r      *Report
+	done   int                        // units that are committed
+	losers map[string]map[uint32]bool // by URI, the rows that another row of their key stands for
+
+	mu sync.Mutex
+	at Progress
+}
+
+// Run does what the plan says. A partition that cannot be loaded does not keep the others from being loaded: it is listed,
+// and the next run tries it again; the error is then ErrFailed and that of the first. Other errors end the run. What was
+// committed stays in every case, and the next run goes on behind it.
+func (l *Load) Run(ctx context.Context, p *Plan) (*Report, error) {
+	start := l.o.Now()
+	x := &run{Load: l, p: p, done: p.Done, r: &Report{ID: p.ID, Complete: p.Complete, Fence: p.Fence, Empty: p.Empty}}
+	err := x.run(ctx)
+	x.r.Elapsed = l.o.Now().Sub(start)
+	return x.r, err
+}
+
+func (x *run) run(ctx context.Context) error {
+	if x.p.Complete {
+		return nil
+	}
+	if err := x.note(ctx, x.p); err != nil {
+		return err
+	}
+	for _, u := range x.p.Units {
+		x.at.Partitions += len(u.Partitions)
+	}
+	x.at.Files, x.at.Bytes = x.p.Files, x.p.Bytes
+	if x.p.shared {
+		all := make([]*Partition, len(x.p.all))
+		for i := range all {
+			all[i] = &x.p.all[i]
+		}
+		if err := x.lookAhead(ctx, all); err != nil {
+			return err
+		}
+	}
+	for i, u := range x.p.Units {
+		if err := x.unit(ctx, u, len(x.p.Units)-i); err != nil {
+			return err
+		}
+	}
+	if len(x.r.Failed) == 0 && !x.r.Complete { // nothing was left, or nothing but what is skipped
+		if err := x.bulk(ctx, nil, 1); err != nil {
+			return err
+		}
+	}
+	if len(x.r.Failed) > 0 {
+		return fmt.Errorf("%w: %d: the first is %s: %w", ErrFailed, len(x.r.Failed), x.r.Failed[0].Partition, x.r.Failed[0].Err)
+	}
+	return nil
+}
+
+func (x *run) tick(partitions int, bytes, rows int64, files int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.at.PartitionsDone += partitions
+	x.at.BytesDone += bytes
+	x.at.Rows += rows
+	x.at.FilesDone += files
+	if x.o.Events.Progress != nil {
+		x.o.Events.Progress(x.at)
+	}
+}
+
+func (x *run) fail(part *Partition, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.o.Log.Error("a partition was not loaded", "partition", part.Path, "error", err)
+	x.r.Failed = append(x.r.Failed, Failure{part.Path, err})
+}
+
+// theirs says whether an error is the source's, so that others may be loaded all the same.
+func theirs(err error) bool {
+	for _, e := range []error{context.Canceled, context.DeadlineExceeded, table.ErrFenced, table.ErrConflict, table.ErrUnknownOutcome,
+		storage.ErrUnavailable, storage.ErrPermission, syscall.ENOSPC} {
+		if errors.Is(err, e) {
+			return false
+		}
+	}
+	return true
+}
+
+// unit loads some partitions with one commit, or each with some where they hold rows. left is how many units there are with
+// this one.
+func (x *run) unit(ctx context.Context, u Unit, left int) error {
+	live, err := x.live(ctx, u)
+	if err != nil {
+		return err
+	}
+	var fresh []*Partition
+	var held []*Partition
+	for i := range u.Partitions {
+		part := &u.Partitions[i]
+		switch {
+		case live == nil || !live(part):
+			fresh = append(fresh, part)
+		case x.o.Existing == Skip:
+			x.r.Skipped = append(x.r.Skipped, part.Path)
+			x.tick(1, part.Bytes, 0, len(part.Files))
+		case x.o.Existing == Refuse:
+			x.fail(part, fmt.Errorf("%w: %s of the table; write existing: refresh to merge them by the ordering fields, or skip", ErrExisting, orTable(part.Target)))
+		default:
+			held = append(held, part)
+		}
+	}
+	if len(held) > 0 {
+		// One commit for all: the table is not to show half a unit.
+		return x.merge(ctx, slices.Concat(fresh, held), left)
+	}
+	if len(fresh) == 0 {
+		return nil
+	}
+	return x.bulk(ctx, fresh, left)
+}
+
+func orTable(target string) string {
+	if target == "" {
+		return "the whole"
+	}
+	return "partition " + target
+}
+
+// live says which partitions cannot be inserted without a look at what is there: all, once the stream has gone on; else those
+// that hold file groups which this load did not make. Nil: none.
+func (x *run) live(ctx context.Context, u Unit) (func(*Partition) bool, error) {
+	at, _, err := x.offsets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if at != nil && !equal(at, x.p.Fence.From) {
+		return func(*Partition) bool { return true }, nil
+	}
+	snap, err := x.t.Current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	own, err := x.instants(ctx, snap)
+	if err != nil {
+		return nil, err
+	}
+	foreign := map[string]bool{}
+	for _, sl := range snap.View().Latest() {
+		if !own[timeline.Time(sl.BaseInstant)] {
+			foreign[sl.Group.Partition] = true
+		}
+	}
+	if len(foreign) == 0 {
+		return nil, nil
+	}
+	if !x.fixed || x.o.Unique == "table" {
+		return func(*Partition) bool { return true }, nil
+	}
+	return func(p *Partition) bool { return foreign[p.Target] }, nil
+}
+
+// instants are those of the commits of this load.
+func (x *run) instants(ctx context.Context, snap *table.Snapshot) (map[timeline.Time]bool, error) {
+	out := map[timeline.Time]bool{}
+	for _, in := range snap.Timeline().Completed().Instants {
+		if !in.Action.Writes() {
+			continue
+		}
+		m, err := x.t.Commit(ctx, in)
+		if err != nil {
+			return nil, fmt.Errorf("instant %s: %w", in.Requested, err)
+		}
+		if c, err := checkpoint.ParseLoad(m.ExtraMetadata[checkpoint.KeyLoad]); err == nil && c.ID == x.p.ID {
+			out[in.Requested] = true
+		}
+	}
+	archived, err := snap.Archived(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, in := range archived {
+		if in.Commit == nil {
+			continue
+		}
+		if c, err := checkpoint.ParseLoad(in.Commit.ExtraMetadata[checkpoint.KeyLoad]); err == nil && c.ID == x.p.ID {
+			out[in.Requested] = true
+		}
+	}
+	return out, nil
+}
+
+// inputsOf are the files of partitions.
+func (x *run) inputsOf(parts []*Partition) []*input {
+	var out []*input
+	for _, p := range parts {
+		for _, f := range p.Files {
+			in := &input{part: p, file: f, no: uint32(len(out))}
+			if x.losers != nil {
+				in.losers = x.losers[f.URI]
+			}
+			out = append(out, in)
+		}
+	}
+	return out
+}
+
+// bulk inserts partitions with one commit. None: the commit says that the load is complete.
+func (x *run) bulk(ctx context.Context, parts []*Partition, left int) (err error) {
+	b, err := x.t.Bulk(ctx, x.m.Schema())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Abort(context.WithoutCancel(ctx))) }()
+	c, err := x.fillAll(ctx, b, parts)
+	if err != nil {
+		return err
+	}
+	if len(parts) > 0 && len(c.Partitions) == 0 {
+		return nil // all failed: nothing is to be said in a commit
+	}
+	at, prev, err := x.offsets(ctx)
+	if err != nil {
+		return err
+	}
+	if at == nil {
+		at = x.p.Fence.From
+	}
+	d, err := x.draft(ctx, &c, at, prev, left)
+	if err != nil {
+		return err
+	}
+	b.Account(func(info table.CommitInfo, m *action.CommitMetadata) map[string]string {
+		d.History.Inserted = info.Inserted
+		_, extra := d.Page(string(info.Instant.Requested), m)
+		return extra
+	})
+	info, err := b.Commit(ctx, nil)
+	if err != nil {
+		return err
+	}
+	x.committed(info, c, d.History)
+	return nil
+}
+
+// fillAll writes the base files of partitions. Those that cannot be loaded are left out and noted.
+func (x *run) fillAll(ctx context.Context, b *table.Bulk, parts []*Partition) (checkpoint.Load, error) {
+	n := int64(x.o.Parallelism)
+	slots := make(chan struct{}, n)
+	tick := func(bytes, rows int64, files int) { x.tick(0, bytes, rows, files) }
+	var fills []*filling
+	if !x.fixed {
+		fills = []*filling{{l: x.Load, b: b, inputs: x.inputsOf(parts), tick: tick, limit: x.o.Memory / 2, slots: slots}}
+	} else {
+		for _, p := range parts {
+			f := &filling{l: x.Load, b: b, target: p.Target, inputs: x.inputsOf([]*Partition{p}), tick: tick, limit: x.o.Memory / 2 / n, slots: slots}
+			if !x.p.shared {
+				f.seen = newSeen(x.o.Dir, x.o.Memory/4/n)
+			}
+			fills = append(fills, f)
+		}
+	}
+	loaded := make([]*checkpoint.LoadPartition, len(fills))
+	eg, ectx := errgroup.WithContext(ctx)
+	eg.SetLimit(x.o.Parallelism)
+	for i, f := range fills {
+		eg.Go(func() error {
+			err := f.fill(ectx)
+			if err == nil {
+				loaded[i] = f.loaded()
+				x.tick(len(partsOf(f.inputs)), 0, 0, 0)
+				return nil
+			}
+			if ectx.Err() != nil || !theirs(err) {
+				return err
+			}
+			for _, p := range partsOf(f.inputs) {
+				x.fail(p, err)
+			}
+			return nil
+		})
+	}
+	if err := eg.Wait(); err != nil {
+		return checkpoint.Load{}, err
+	}
+	var c checkpoint.Load
+	for _, p := range loaded {
+		if p != nil {
+			c.Partitions = append(c.Partitions, *p)
+		}
+	}
+	return c, nil
+}
+
+func partsOf(inputs []*input) []*Partition {
+	var out []*Partition
+	for _, x := range inputs {
+		if !slices.Contains(out, x.part) {
+			out = append(out, x.part)
+		}
+	}
+	return out
+}
+
+// loaded is what the commit says of the partition.
+func (f *filling) loaded() *checkpoint.LoadPartition {
+	p := &checkpoint.LoadPartition{Path: f.target, Keys: f.keys, Files: []checkpoint.LoadFile{}}
+	for _, x := range f.inputs {
+		p.Rows += x.rows
+		p.Duplicates += int64(len(x.losers))
+		p.Files = append(p.Files, checkpoint.LoadFile{URI: x.file.URI, Size: x.file.Size, Rows: x.rows, Version: x.file.Version})
+	}
+	return p
+}
+
+// draft says what a commit of the load carries. It completes c. The last one fixes the end of the overlap.
+func (x *run) draft(ctx context.Context, c *checkpoint.Load, at checkpoint.Offsets, prev checkpoint.Ledger, left int) (checkpoint.Draft, error) {
+	c.ID, c.Source, c.Fence = x.p.ID, x.p.Source, x.p.Fence
+	c.Done = x.done + 1
+	c.Unit, c.Units = c.Done, c.Done+left-1
+	if len(x.r.Failed) > 0 {
+		c.Units++ // what is tried again
+	} else if left == 1 {
+		c.Fence.Until, c.Fence.UntilTime = checkpoint.Offsets{}, x.o.Now()
+		if x.o.Stream != nil {
+			var err error
+			if c.Fence.Until, err = x.o.Stream.End(ctx); err != nil {
+				return checkpoint.Draft{}, fmt.Errorf("where the stream ends: %w", err)
+			}
+		}
+	}
+	d := checkpoint.Draft{Prev: prev, Ranges: at.Still()}
+	for _, p := range c.Partitions {
+		d.History.Read += p.Rows
+		d.History.Duplicates += p.Duplicates
+	}
+	d.Extra = map[string]string{checkpoint.KeyLoad: c.String(), checkpoint.KeyHandoff: c.Fence.Handoff(at)}
+	return d, nil
+}
+
+func (x *run) committed(info table.CommitInfo, c checkpoint.Load, h checkpoint.History) {
+	x.done = c.Done
+	x.r.Commits++
+	x.r.Fence = c.Fence
+	x.r.Complete = c.Fence.Until != nil
+	x.r.Partitions += len(c.Partitions)
+	for _, p := range c.Partitions {
+		x.r.Files += len(p.Files)
+		for _, f := range p.Files {
+			x.r.Bytes += f.Size
+		}
+	}
+	x.r.History.Add(h)
+	x.r.Written += info.Files
+	x.r.Out += info.BytesWritten
+	x.r.Copied += info.BytesCopied
+	if x.o.Events.Committed != nil {
+		x.o.Events.Committed(info, c)
+	}
+}
+
+// lookAhead finds the keys that come twice in partitions before any of these is loaded, and says which rows are to be left out.
+func (x *run) lookAhead(ctx context.Context, parts []*Partition) (err error) {
+	s := newSeen(x.o.Dir, x.o.Memory/2)
+	defer func() { err = errors.Join(err, s.close()) }()
+	inputs := x.inputsOf(parts)
+	eg, ectx := errgroup.WithContext(ctx)
+	eg.SetLimit(x.o.Parallelism)
+	for _, in := range inputs {
+		eg.Go(func() error {
+			if err := x.readKeys(ectx, in, s); err != nil {
+				return fmt.Errorf("%s: %w", in.file.URI, err)
+			}
+			return nil
+		})
+	}
+	if err := eg.Wait(); err != nil {
+		return err
+	}
+	twice, err := s.twice()
+	if err != nil || len(twice) == 0 {
+		return err
+	}
+	lost, err := x.resolve(ctx, inputs, twice)
+	if err != nil {
+		return err
+	}
+	if x.losers == nil {
+		x.losers = map[string]map[uint32]bool{}
+	}
+	for _, in := range lost {
+		x.losers[in.file.URI] = in.losers
+	}
+	return nil
+}
+
+// readKeys notes the keys of a file.
+func (x *run) readKeys(ctx context.Context, in *input, s *seen) error {
+	r, err := x.source.Open(ctx, in.part.Partition, in.file)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	within := func(i int) string { return in.part.Target }
+	anywhere := x.o.Unique == "table" || len(x.o.Keys.Partition) == 0
+	if anywhere {
+		within = nil
+	}
+	g := groups{in, r, 0, r.Groups()}
+	if x.adopts && r.Parquet() != nil {
+		from := uint32(0)
+		for i := range g.to {
+			keys, err := x.keysOf(g, i)
+			if err != nil {
+				return err
+			}
+			if err := s.add(keys, within, in.no, from); err != nil {
+				return err
+			}
+			from += uint32(keys.Len())
+			keys.Release()
+		}
+		return nil
+	}
+	for m, err := range x.batches(ctx, groups{&input{part: in.part, file: in.file}, r, 0, r.Groups()}, nil) {
+		if err != nil {
+			return err
+		}
+		if !anywhere {
+			within = m.Partitions.Value
+		}
+		if err := s.add(m.Keys, within, in.no, m.from); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func equal(a, b checkpoint.Offsets) bool {
+	return maps.EqualFunc(a, b, func(x, y map[int32]int64) bool { return maps.Equal(x, y) })
+}
