@@ -171,7 +171,9 @@ func (s *seen) twice() ([][]place, error) {
 	return out, nil
 }
 
-func comparePlaces(a, b place) int { return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.row, b.row)) }
+func comparePlaces(a, b place) int {
+	return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.row, b.row))
+}
 
 func (s *seen) close() error {
 	if s.file == nil {

@@ -442,7 +442,6 @@ func (b *bar) load(p bootstrap.Progress) {
 	b.show(fmt.Sprintf("%s of %s, %d rows%s; partitions", human(p.BytesDone), human(p.Bytes), p.Rows, left), p.PartitionsDone, p.Partitions)
 }
 
-
 // human is a number of bytes as people read it.
 func human(n int64) string {
 	v, unit := float64(n), "B"

@@ -118,7 +118,7 @@ cannot read; 70 a bug of lakectl; 130 interrupted.`,
 	f.StringVar(&a.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
 	f.StringVar(&a.logFormat, "log-format", "text", "form of the log on stderr: text or json")
 	c.CompletionOptions.HiddenDefaultCmd = true
-	c.AddCommand(a.ingestCommand(), a.readCommand(), a.inspectCommand(), a.viewCommand(), a.auditCommand(), a.verifyCommand(),
+	c.AddCommand(a.bootstrapCommand(), a.ingestCommand(), a.readCommand(), a.inspectCommand(), a.viewCommand(), a.auditCommand(), a.verifyCommand(),
 		a.compactCommand(), a.cleanCommand(), a.archiveCommand(), a.rollbackCommand(), a.savepointCommand(), a.restoreCommand(), a.clusterCommand(), a.syncCommand(), a.deletePartitionsCommand(), a.validateCommand(), a.doctorCommand(), a.configCommand(), a.demoCommand(), a.versionCommand())
 	return c
 }
