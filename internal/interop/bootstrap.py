@@ -359,14 +359,17 @@ class Life(Named):
     def commits(self):
         return len([f for f in timeline(self.disk) if f.split(".")[-1] in ("commit", "deltacommit")]) if os.path.isdir(f"{self.disk}/.hoodie") else 0
 
+    def plans(self):
+        return glob.glob(f"{self.disk}/.hoodie/.lakectl/bootstrap/*.json")
+
     def killed(self, command, new):
-        """Starts a command, and ends it with kill -9 within a moment after so many new commits. A dead writer's lease may have to run out
+        """Starts a command, and ends it with kill -9 within a moment after so many new commits; 0: once a load is planned. A dead writer's lease may have to run out
         before it can begin."""
         end = time.time() + 60
         while time.time() < end:
             before = self.commits()
             p = self.begun(command)
-            while p.poll() is None and self.commits() < before + new and time.time() < end:
+            while p.poll() is None and time.time() < end and (self.commits() < before + new or not new and not self.plans()):
                 time.sleep(0.002)
             time.sleep(self.rng.uniform(0, 0.05))
             if p.poll() is None:
@@ -538,7 +541,55 @@ def changed(path, f):
     pq.write_table(pa.concat_tables([first, t.slice(1)]), path, compression="zstd")
 
 
-def lives(suite):
-    Life(suite, 9, "cow", "parquet", "3.1.3", early=False, moves=True).life()
-    Life(suite, 6, "cow", "text", "3.1.3", early=True, moves=False).life()
-    Life(suite, 9, "mor", "orc", "4.0.1", early=True, moves=False).life()
+class Synced(Named):
+    """A table of the stream alone, which the metastore learns of with every commit."""
+
+    def __init__(self, suite, hive, version, kind, **over):
+        name = f"synced_{kind}_hive{hive[0]}"
+        super().__init__(suite, suite.history(hive), "s3", name, "", version, kind, **over)
+        self.change(lambda c, t: t.pop("bootstrap"))
+        self.title = f"sync: metastore {hive}, v{version} {kind}"
+
+    def bring(self, n):
+        self.shop.create(n)
+        self.shop.update(n // 2)
+        self.shop.delete(n // 10)
+        self.produce()
+        self.l.catch_up()
+
+    def grown(self):
+        """A column more, and partitions more."""
+        self.shop.added = True
+        self.shop.update(20)
+        for i in range(4):
+            r = self.shop.new_row(2**50 + i, f"new {i}")
+            self.shop.rows[r["id"]] = r
+            self.shop.ids.append(r["id"])
+            self.shop.emit(r["id"], "c", None, self.shop.image(r))
+        self.produce()
+        self.l.catch_up()
+        if self.kind == "mor":
+            self.l.run("compact", "-c", self.l.config, "--max-delta-commits", "1", "--no-clean", "--no-archive")
+            self.l.run("sync", "-c", self.l.config)
+
+    def life(self):
+        for step, f in (("created", lambda: self.bring(200)), ("a column and partitions more", self.grown)):
+            if not self.c(step, f):
+                return
+            self.read_all(step, self.shop.expected())
+        before = self.history.sql(f"describe formatted lake.{self.name}{'' if self.kind == 'cow' else '_rt'}")
+        self.c("nothing to sync changes nothing", lambda: self.l.run("sync", "-c", self.l.config) and (
+            None if self.history.sql(f"describe formatted lake.{self.name}{'' if self.kind == 'cow' else '_rt'}") == before else "the table changed"))
+
+
+def synced(suite, hive):
+    for version, kind in ((9, "cow"), (6, "mor")) if hive == "3.1.3" else ((6, "cow"), (9, "mor")):
+        Synced(suite, hive, version, kind).life()
+
+
+def lives(suite, hive):
+    if hive == "3.1.3":
+        Life(suite, 9, "cow", "parquet", hive, early=False, moves=True).life()
+        Life(suite, 6, "cow", "text", hive, early=True, moves=False).life()
+    else:
+        Life(suite, 9, "mor", "orc", hive, early=True, moves=False).life()

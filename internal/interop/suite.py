@@ -7,7 +7,7 @@ from cell import OWNED, Cell, Lakectl, Report, committed_files, stray_files, tim
 ROOT = os.path.dirname(os.path.dirname(services.HERE))
 START = time.time()
 MOR = ((9, "local", {"type": "record"}), (9, "s3", {"type": "bucket", "buckets": 2}), (6, "local", {"type": "bloom"}), (6, "s3", {"type": "bucket", "buckets": 2}))
-PARTS = ["conformance", "golden", "9:s3", "6:local", "9:local", "6:s3", *(f"mor:{v}:{s}" for v, s, _ in MOR), "services:9:s3", "services:6:local", "mdt", "index", "wide", "first", "kills", "kills:mor", "bootstrap:formats", "bootstrap:life"]
+PARTS = ["conformance", "golden", "9:s3", "6:local", "9:local", "6:s3", *(f"mor:{v}:{s}" for v, s, _ in MOR), "services:9:s3", "services:6:local", "mdt", "index", "wide", "first", "kills", "kills:mor", "bootstrap:formats", "bootstrap:sync", "bootstrap:life"]
 
 
 class Moment:
@@ -298,8 +298,11 @@ def main():
             s.report.check(f"{n} kills, mor: ingest goes on to the end", lambda: kills(s, n, a.seed, "mor"))
         if "bootstrap:formats" in only:
             bootstrap.formats(s)
-        if "bootstrap:life" in only:
-            bootstrap.lives(s)
+        for hive in ("3.1.3", "4.0.1"):
+            if "bootstrap:sync" in only:
+                bootstrap.synced(s, hive)
+            if "bootstrap:life" in only:
+                bootstrap.lives(s, hive)
     finally:
         services.stop_all()
         if a.keep or s.report.failed:
