@@ -8,6 +8,7 @@
 package audit
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/format/filename"
+	"github.com/lakectl/lakectl/format/logfile"
 	"github.com/lakectl/lakectl/ingest/checkpoint"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table"
@@ -246,6 +248,7 @@ func (w *walker) report() *Report {
 // known is every instant that the timeline tells of, in whatever state.
 type known struct {
 	at      map[timeline.Time]bool
+	files   map[string]bool        // that commits name
 	undone  map[timeline.Time]bool // by rollbacks and restores of the active timeline
 	oldest  timeline.Time
 	cleared timeline.Time // newest rollback or restore that is archived, of which it is not known any more what it undid
@@ -260,7 +263,7 @@ func (k *known) add(at timeline.Time) {
 
 // history returns every completed commit of the table, archived ones too, in the order of their requested times.
 func history(ctx context.Context, s storage.Store, t *table.Table) ([]commit, *known, error) {
-	k := &known{at: map[timeline.Time]bool{}, undone: map[timeline.Time]bool{}}
+	k := &known{at: map[timeline.Time]bool{}, files: map[string]bool{}, undone: map[timeline.Time]bool{}}
 	snap, err := t.Snapshot(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -300,6 +303,16 @@ func history(ctx context.Context, s storage.Store, t *table.Table) ([]commit, *k
 		}
 		if in.Action == timeline.Rollback || in.Action == timeline.Restore {
 			k.cleared = max(k.cleared, in.Requested)
+		}
+	}
+	for _, c := range out {
+		for _, stats := range c.PartitionToWriteStats {
+			for _, s := range stats {
+				k.files[s.Path] = true
+				for f := range s.CDCStats {
+					k.files[f] = true
+				}
+			}
 		}
 	}
 	slices.SortStableFunc(out, func(a, b commit) int { return cmp.Compare(a.Requested, b.Requested) })
@@ -373,6 +386,11 @@ func (k *known) dropped(ctx context.Context, s storage.Store, t *table.Table) ([
 				at = timeline.Time(b.Instant)
 			} else if l, ok := filename.ParseLog(name); ok && !l.Archive {
 				at = timeline.Time(l.Instant)
+				if k.at[at] && !k.files[rel] {
+					if at, err = writer(ctx, s, info.Key); err != nil {
+						return nil, err
+					}
+				}
 			}
 			if k.lost(at) {
 				d := found[at]
@@ -394,6 +412,22 @@ func (k *known) dropped(ctx context.Context, s storage.Store, t *table.Table) ([
 		maps.DeleteFunc(found, func(at timeline.Time, _ trace) bool { return !now.lost(at) })
 	}
 	return slices.SortedFunc(maps.Values(found), func(a, b trace) int { return cmp.Compare(a.at, b.at) }), nil
+}
+
+// writer is the instant that wrote a log file, as its first block has it: before version 8 its name has that of its file slice.
+func writer(ctx context.Context, s storage.Store, key string) (timeline.Time, error) {
+	b, _, err := s.Get(ctx, key)
+	if errors.Is(err, storage.ErrNotFound) { // cleaned meanwhile
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("log file %s: %w", key, err)
+	}
+	head, err := logfile.NewScanner(bytes.NewReader(b), int64(len(b))).NextHeader()
+	if err != nil { // it is no proof of anything; verify tells of damage
+		return "", nil
+	}
+	return timeline.Time(head.Header[logfile.InstantTime]), nil
 }
 
 // droppedFromMetadata looks at the metadata table, which has a delta commit of the same time for each commit of the table. Of
