@@ -2,6 +2,7 @@ package mapping
 
 import (
 	"fmt"
+	"math/big"
 	"strings"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 )
 
 const (
@@ -278,6 +280,73 @@ func TestShared(t *testing.T) {
 	if want := "int: 1|1|1"; err != nil || got != want {
 		t.Errorf("%s %v, want %s", got, err, want)
 	}
+}
+
+// TestDecimalsAreExact compares decimal arithmetic with that of fractions.
+func TestDecimalsAreExact(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		decimalOf := func(name string) (string, *big.Rat) {
+			p := rapid.IntRange(1, 38).Draw(r, name+" precision")
+			s := rapid.IntRange(0, p).Draw(r, name+" scale")
+			digits := rapid.StringMatching(fmt.Sprintf("-?[0-9]{%d}", rapid.IntRange(1, p).Draw(r, name+" digits"))).Draw(r, name)
+			v, _ := new(big.Rat).SetString(fmt.Sprintf("%se-%d", digits, s))
+			return fmt.Sprintf("cast('%se-%d' as decimal(%d,%d))", digits, s, p, s), v
+		}
+		op := rapid.SampledFrom([]string{"+", "-", "*", "/", "%"}).Draw(r, "op")
+		textA, a := decimalOf("a")
+		textB, b := decimalOf("b")
+		want := new(big.Rat)
+		switch {
+		case op == "+":
+			want.Add(a, b)
+		case op == "-":
+			want.Sub(a, b)
+		case op == "*":
+			want.Mul(a, b)
+		case b.Sign() == 0:
+		case op == "/":
+			want.Quo(a, b)
+		default:
+			q := new(big.Rat).Quo(a, b)
+			whole := new(big.Int).Quo(q.Num(), q.Denom())
+			want.Sub(a, q.Mul(b, new(big.Rat).SetInt(whole)))
+		}
+		m, err := New(schemaOf(t, "v int"), map[string]Column{"x": {Expr: textA + op + textB}}, nil, nil)
+		if err != nil {
+			if zero := (op == "/" || op == "%") && b.Sign() == 0; zero != strings.Contains(err.Error(), notZero) || !strings.Contains(err.Error(), " where ") {
+				r.Fatal(err)
+			}
+			return
+		}
+		c, ok := m.Constant(1)
+		if !ok {
+			r.Fatal("no constant")
+		}
+		d := c.(*array.Decimal128)
+		to := d.DataType().(*arrow.Decimal128Type)
+		if got := d.Value(0).ToString(to.Scale); strings.TrimPrefix(got, "-") != strings.TrimPrefix(want.FloatString(int(to.Scale)), "-") || want.Sign()*d.Value(0).Sign() < 0 {
+			r.Fatalf("%s %s %s: %s, want %s", textA, op, textB, got, want.FloatString(int(to.Scale)))
+		}
+	})
+}
+
+// TestPatternsReadWhatTheyWrite formats times and parses the texts.
+func TestPatternsReadWhatTheyWrite(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		us := rapid.Int64Range(946684800_000000, 4102444799_999999).Draw(r, "micros") // 2000 to 2099, for yy
+		spelled := rapid.SampledFrom([]string{"yyyy-MM-dd HH:mm:ss.SSSSSS", "EEEE, d MMM yy h:m:s.SSSSSS a", "yyyyMMddHHmmssSSSSSS", "D/y''HH'h' mm:ss.SSSSSSSSSX", "MMMM d y H:m:s SSSSSSZ"}).Draw(r, "pattern")
+		p, err := parsePattern(spelled)
+		if err != nil {
+			r.Fatal(err)
+		}
+		text := string(p.append(nil, us))
+		if got, ok := p.parse(text); !ok || got != us {
+			r.Fatalf("%s: %s is %d %t, want %d", spelled, text, got, ok, us)
+		}
+		if got, ok := parseTimestamp(string(appendTimestamp(nil, us))); !ok || got != us {
+			r.Fatalf("%s is %d %t, want %d", appendTimestamp(nil, us), got, ok, us)
+		}
+	})
 }
 
 // FuzzExpression has no expression panic, and each row's value be the same alone as among others.

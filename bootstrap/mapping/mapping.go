@@ -329,7 +329,8 @@ func (m *Mapping) Constant(i int) (arrow.Array, bool) {
 	return arr, err == nil
 }
 
-// Apply makes rows of the table of rows of the source, which has the columns that Columns tells, in that order. A value that does not fit
+// Apply makes rows of the table of rows of the source, which has the columns that Columns tells, in that order, with the types of the source's
+// schema; times may have another unit or zone, integers another width. A value that does not fit
 // is an error with its row (from 0) and column. The caller releases the result.
 func (m *Mapping) Apply(ctx context.Context, rec arrow.RecordBatch) (arrow.RecordBatch, error) {
 	if err := m.check(rec); err != nil {
@@ -395,8 +396,11 @@ func (m *Mapping) check(rec arrow.RecordBatch) error {
 		return fmt.Errorf("a batch of %d columns, the mapping reads %d", rec.NumCols(), len(m.reads))
 	}
 	for k, i := range m.reads {
-		if want := m.source.Field(i); !arrow.TypeEqual(want.Type, rec.Column(k).DataType()) {
-			return fmt.Errorf("column %s of the source: values of type %s where %s is expected", want.Name, rec.Column(k).DataType(), want.Type)
+		want, have := m.source.Field(i), rec.Column(k).DataType()
+		a, okA := typeOf(want.Type)
+		b, okB := typeOf(have) // a reader may well be of another mind about widths and zones
+		if !arrow.TypeEqual(want.Type, have) && (!okA || !okB || a != b) {
+			return fmt.Errorf("column %s of the source: values of type %s where %s is expected", want.Name, have, want.Type)
 		}
 	}
 	return nil
