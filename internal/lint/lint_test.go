@@ -40,6 +40,7 @@ var rooms = map[string][]string{
 	"ingest/checkpoint": {"format"},
 	"ingest":            {"table", "format"},
 	"bootstrap/history": {"catalog/hms", "storage", "format"},
+	"bootstrap/mapping": {"format"},
 	"bootstrap":         {"table", "catalog", "ingest/checkpoint", "storage", "format"},
 	"cmd":               {"*"},
 
