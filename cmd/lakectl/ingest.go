@@ -235,14 +235,9 @@ func tableOptions(c config.Table, log *slog.Logger) table.Options {
 func openOrCreate(ctx context.Context, at location, c config.Table, o table.Options, log *slog.Logger) (*table.Table, error) {
 	t, err := table.Open(ctx, at.store, at.base, o)
 	if errors.Is(err, table.ErrNoTable) {
-		var parts []string
-		for _, p := range c.PartitionBy {
-			parts = append(parts, p.Field)
-		}
-		t, err = table.Create(ctx, at.store, at.base, table.Config{
-			Name: c.Name, Type: c.Type, Version: c.Version, Key: c.Key, PartitionBy: parts,
-			HiveStyle: c.HiveStylePartitions, Ordering: c.Ordering,
-		}, o)
+		t, err = table.Create(ctx, at.store, at.base, partitioned(table.Config{
+			Name: c.Name, Type: c.Type, Version: c.Version, Key: c.Key, HiveStyle: c.HiveStylePartitions, Ordering: c.Ordering,
+		}, c), o)
 		if err == nil {
 			log.Info("table created", "path", at.uri, "version", c.Version)
 			return t, nil
@@ -284,12 +279,8 @@ func agree(t *table.Table, c config.Table) error {
 		differ("version", v, strconv.Itoa(c.Version))
 	}
 	differ("key", fields(p["hoodie.table.recordkey.fields"]), strings.Join(c.Key, ","))
-	var parts []string
-	for _, f := range c.PartitionBy {
-		parts = append(parts, f.Field)
-	}
-	differ("partition_by", fields(p["hoodie.table.partition.fields"]), strings.Join(parts, ","))
-	if len(parts) > 0 {
+	agreePartitions(p, c, differ)
+	if len(c.PartitionBy) > 0 {
 		differ("hive_style_partitions", strconv.FormatBool(p["hoodie.datasource.write.hive_style_partitioning"] == "true"), strconv.FormatBool(c.HiveStylePartitions))
 	}
 	ordering := fields(p["hoodie.table.ordering.fields"])

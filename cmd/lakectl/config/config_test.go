@@ -95,6 +95,8 @@ func TestProblems(t *testing.T) {
 		{"sync", "    ordering:", "    sync: [hive]\n    ordering:", "tables[0].sync[0]: there is no catalog"},
 		{"catalogs", "storage:", "catalogs: {hive: {type: hms}}\nstorage:", "catalogs.hive.uri: missing"},
 		{"avro", "debezium-json", "debezium-avro", "tables[0].from.format: debezium-avro is not supported"},
+		{"unit without format", "partition_by: [dt]", "partition_by: [{field: at, unit: ms}]", "tables[0].partition_by[0].unit: only a partition with a format"},
+		{"format of a decimal", "partition_by: [dt]", "partition_by: [{field: amount, format: yyyy}]", "amount is a decimal(12,2); a format needs a timestamp"},
 		{"compaction of cow", "    ordering:", "    services: {compaction: {mode: inline}}\n    ordering:", "services.compaction: only a table of type mor"},
 		{"compaction mode", "    ordering:", "    type: mor\n    services: {compaction: {mode: later}}\n    ordering:", `services.compaction.mode: "later" is not known`},
 		{"range", "    ordering:", "    services: {archive: {keep: 30..20}}\n    ordering:", `services.archive.keep: "30..20" is not a range`},

@@ -102,7 +102,8 @@ type Table struct {
 // Partition is one partition column: its name, or a function of a column.
 type Partition struct {
 	Field  string `yaml:"field" json:"field"`
-	Format string `yaml:"format" json:"format,omitempty"`
+	Format string `yaml:"format" json:"format,omitempty"` // a date pattern; "": the column as it is
+	Unit   string `yaml:"unit" json:"unit,omitempty"`     // what a plain number counts since 1970, with a format: d, s, ms or us
 }
 
 // Index says how rows are found again.

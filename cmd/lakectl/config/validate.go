@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
 
@@ -343,9 +344,7 @@ func (d *decoder) checkTable(p string, t Table, f *File) {
 		if c.Field == "" {
 			d.badf(q, "needs a field")
 		}
-		if c.Format != "" {
-			d.badf(q+".format", "partition functions are not supported by this version of lakectl yet; partition by a column as it is")
-		}
+		d.checkPartition(q, c, t)
 	}
 	d.oneOf(p+".merge", t.Merge, []string{"latest", "partial", "first"}, nil)
 	d.checkIndex(p+".index", t)
@@ -409,6 +408,52 @@ func (d *decoder) checkTable(p string, t Table, f *File) {
 	}
 }
 
+// checkPartition looks at a partition function. What the column holds must be known: the table is made before there is a row.
+func (d *decoder) checkPartition(p string, c Partition, t Table) {
+	typ := t.Schema.Columns[c.Field]
+	numbers := map[string]bool{"int": true, "long": true, "": true}
+	switch {
+	case c.Format == "":
+		if c.Unit != "" {
+			d.badf(p+".unit", "only a partition with a format has a unit")
+		}
+		return
+	case c.Unit != "" && !slices.Contains([]string{"d", "s", "ms", "us"}, c.Unit):
+		d.badf(p+".unit", "%q is not known; expected d, s, ms or us since 1970", c.Unit)
+		return
+	case c.Unit != "" && !numbers[typ]:
+		d.badf(p+".unit", "%s is a %s, which needs no unit; remove the key", c.Field, typ)
+		return
+	case c.Unit == "" && numbers[typ]:
+		d.badf(p+".format", "say what %s holds: declare it in schema.columns as a timestamp (timestamp-micros and the like), date or string (ISO text), or write the unit of a plain number, such as unit: ms", c.Field)
+		return
+	}
+	var dt arrow.DataType = arrow.FixedWidthTypes.Timestamp_us
+	switch typ {
+	case "string":
+		dt = arrow.BinaryTypes.String
+	case "date":
+		dt = arrow.FixedWidthTypes.Date32
+	case "int", "long", "":
+		dt = arrow.PrimitiveTypes.Int64
+	default:
+		if !strings.HasPrefix(typ, "timestamp-") {
+			d.badf(p+".format", "%s is a %s; a format needs a timestamp, a date, a number with a unit or ISO text", c.Field, typ)
+			return
+		}
+	}
+	o := record.KeyOptions{Key: []string{c.Field}, Partition: []record.PartitionField{{Field: c.Field, Format: c.Format, Unit: c.Unit}}}
+	if _, err := record.NewKeyer(arrow.NewSchema([]arrow.Field{{Name: c.Field, Type: dt}}, nil), o); err != nil {
+		d.badf(p+".format", "%s", err)
+	}
+	for _, other := range t.PartitionBy {
+		if other.Format != "" && (other.Format != c.Format || other.Unit != c.Unit || t.Schema.Columns[other.Field] != typ) {
+			d.badf(p+".format", "all formats of a table must be the same, of columns of one type: Hudi's key generator has one setting for all; %s differs from %s", c.Field, other.Field)
+			return
+		}
+	}
+}
+
 func (d *decoder) checkIndex(p string, t Table) {
 	x := t.Index
 	d.oneOf(p+".type", x.Type, []string{"record", "bloom", "bucket", "simple"}, nil)
@@ -457,8 +502,15 @@ func (t *Table) Decoder() decode.Options {
 		Columns: t.Schema.Columns, Metadata: t.Schema.Metadata, Evolve: t.Schema.Evolve, OnTruncate: t.From.OnTruncate,
 		KeepAbsent: t.Merge == "partial",
 	}
+	o.Partition = t.Keys().Partition
+	return o
+}
+
+// Keys says how record keys and partition paths are made.
+func (t *Table) Keys() record.KeyOptions {
+	o := record.KeyOptions{Key: t.Key, HiveStyle: t.HiveStylePartitions}
 	for _, f := range t.PartitionBy {
-		o.Partition = append(o.Partition, record.PartitionField{Field: f.Field, Format: f.Format})
+		o.Partition = append(o.Partition, record.PartitionField{Field: f.Field, Format: f.Format, Unit: f.Unit})
 	}
 	return o
 }
