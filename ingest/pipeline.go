@@ -87,6 +87,7 @@ type pipeline struct {
 	Config
 	sink  Sink
 	start checkpoint.Offsets // where the table stood
+	at    checkpoint.Offsets // where the table stands; the commit stage's
 	prev  checkpoint.Ledger  // the last ledger of the table; the commit stage's
 	load  *checkpoint.Load   // the newest bootstrap, until its overlap is past; the commit stage's
 	until checkpoint.Offsets // nil: for ever
@@ -165,7 +166,7 @@ func newPipeline(ctx context.Context, c Config) (*pipeline, error) {
 	if !ok {
 		from = checkpoint.Offsets{}
 	}
-	p.start, p.prev = from, ledger
+	p.start, p.at, p.prev = from, from, ledger
 	if p.load, err = loadOf(extra); err != nil {
 		return nil, fmt.Errorf("read the offsets in the table: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -175,7 +176,11 @@ func (l *lake) Resume(context.Context) (map[string]string, error) {
 	if len(l.extra) == 0 {
 		return nil, nil
 	}
-	return l.extra[len(l.extra)-1], nil
+	extra := maps.Clone(l.extra[len(l.extra)-1])
+	for i := len(l.extra) - 1; i >= 0 && extra[checkpoint.KeyHandoff] == checkpoint.CatchingUp && extra[checkpoint.KeyLoad] == ""; i-- {
+		extra[checkpoint.KeyLoad] = l.extra[i][checkpoint.KeyLoad]
+	}
+	return extra, nil
 }
 
 func (l *lake) Begin(context.Context) (Txn, error) { return &lakeTxn{l: l}, nil }
@@ -184,6 +189,8 @@ type lakeTxn struct {
 	l    *lake
 	rows []string
 }
+
+func (x *lakeTxn) Resume(ctx context.Context) (map[string]string, error) { return x.l.Resume(ctx) }
 
 func (x *lakeTxn) Upsert(_ context.Context, b record.Batch) error {
 	for i := range b.NumRows() {
@@ -606,7 +613,7 @@ func TestCommitErrors(t *testing.T) {
 	}{
 		{"conflict is tried again", []error{table.ErrConflict, table.ErrConflict}, nil, nil, 2, 2},
 		{"conflict for ever", slices.Repeat([]error{table.ErrConflict}, 9), nil, table.ErrConflict, 5, 0},
-		{"another took the messages", []error{table.ErrConflict}, foreign, table.ErrConflict, 1, 0},
+		{"another took the messages", []error{table.ErrConflict}, foreign, table.ErrConflict, 2, 0},
 		{"unknown outcome is left alone", []error{table.ErrUnknownOutcome}, nil, table.ErrUnknownOutcome, 0, 0},
 		{"fenced is left alone", []error{table.ErrFenced}, nil, table.ErrFenced, 0, 0},
 		{"other errors", []error{errors.ErrUnsupported}, nil, errors.ErrUnsupported, 1, 0},
@@ -628,6 +635,69 @@ func TestCommitErrors(t *testing.T) {
 			}
 		})
 	}
+}
+
+// unit is the commit of a bootstrap that leaves the offsets where they are. Its last one has until, where the stream ends.
+func unit(prev checkpoint.Ledger, at, until checkpoint.Offsets, done int) map[string]string {
+	load := checkpoint.Load{ID: "20260101000000000", Unit: done, Units: 2, Done: done, Source: "s",
+		Fence: checkpoint.Fence{From: at, FromTime: time.UnixMilli(0), Until: until, UntilTime: time.UnixMilli(0)}}
+	d := checkpoint.Draft{Prev: prev, Ranges: at.Still(), Extra: map[string]string{checkpoint.KeyLoad: load.String(), checkpoint.KeyHandoff: load.Fence.Handoff(at)}}
+	_, extra := d.Page(fmt.Sprint(done), &action.CommitMetadata{})
+	return extra
+}
+
+// After a bootstrap every commit says that the table is catching up, until one is past the overlap.
+func TestHandoff(t *testing.T) {
+	bubble(t, 1<<20, func(t *testing.T, c Config) {
+		at := checkpoint.Offsets{"t": {0: 1}}
+		first := unit(checkpoint.Ledger{}, at, nil, 1)
+		_, page, _, err := checkpoint.FromExtra(first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second := func() map[string]string { return unit(page, at, checkpoint.Offsets{"t": {0: 4}}, 2) }
+		to := &lake{rows: [][]string{nil}, extra: []map[string]string{first}, foreign: second}
+		to.fail = func(n int) error { // the second unit comes between, while the first commit is made
+			if n == 1 {
+				return table.ErrConflict
+			}
+			return nil
+		}
+		var told []string
+		c.Events.Committed = func(x Committed) {
+			if x.Handoff == nil {
+				told = append(told, "past")
+			} else {
+				told = append(told, fmt.Sprint(x.Handoff.ID, x.Handoff.State, x.Handoff.Lag))
+			}
+		}
+		c.Source, c.Sink, c.UntilCaughtUp, c.MaxRecords = newLog(map[int32][]string{0: {"a", "b", "c", "d", "e"}}), to, true, 1
+		if err := Run(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff([]string{"b", "c", "d", "e"}, to.all()); d != "" {
+			t.Error(d)
+		}
+		if d := cmp.Diff([]string{"20260101000000000catching-up2", "20260101000000000catching-up1", "20260101000000000complete0", "past"}, told); d != "" {
+			t.Error(d)
+		}
+		var says []string
+		prev := checkpoint.Ledger{}
+		for i, extra := range to.extra {
+			says = append(says, extra[checkpoint.KeyHandoff])
+			_, l, _, err := checkpoint.FromExtra(extra)
+			if err == nil {
+				err = l.Follows(prev)
+			}
+			if err != nil {
+				t.Errorf("commit %d: %v", i, err)
+			}
+			prev = l
+		}
+		if d := cmp.Diff([]string{checkpoint.CatchingUp, checkpoint.CatchingUp, checkpoint.CatchingUp, checkpoint.CatchingUp, checkpoint.Complete, ""}, says); d != "" {
+			t.Error(d)
+		}
+	})
 }
 
 func TestAckIsAdvisory(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"github.com/lakectl/lakectl/ingest/checkpoint"
 	"github.com/lakectl/lakectl/table"
 	"github.com/lakectl/lakectl/table/record"
+	"github.com/lakectl/lakectl/table/timeline"
 )
 
 // Sink is what a pipeline writes to: a table, seen through the keyhole that it needs.
@@ -19,7 +20,8 @@ type Sink interface {
 
 // Txn is one commit in the making. After Commit has returned nil or table.ErrUnknownOutcome, Abort is not called.
 type Txn interface {
-	Upsert(ctx context.Context, b record.Batch) error // b is borrowed
+	Resume(ctx context.Context) (map[string]string, error) // as Sink.Resume: nobody else commits any more
+	Upsert(ctx context.Context, b record.Batch) error      // b is borrowed
 	Commit(ctx context.Context, account table.Account) (table.CommitInfo, error)
 	Abort(ctx context.Context) error
 }
@@ -33,11 +35,18 @@ type tableSink struct {
 }
 
 func (s tableSink) Resume(ctx context.Context) (map[string]string, error) {
-	extra, _, err := s.t.Extra(ctx, checkpoint.KeyLedger, checkpoint.KeyV2, checkpoint.KeyV1)
+	return resume(ctx, s.t)
+}
+
+// resume implements Resume on a table or a transaction of it.
+func resume(ctx context.Context, in interface {
+	Extra(ctx context.Context, keys ...string) (map[string]string, timeline.Instant, error)
+}) (map[string]string, error) {
+	extra, _, err := in.Extra(ctx, checkpoint.KeyLedger, checkpoint.KeyV2, checkpoint.KeyV1)
 	if err != nil || extra[checkpoint.KeyHandoff] != checkpoint.CatchingUp || extra[checkpoint.KeyLoad] != "" {
 		return extra, err
 	}
-	load, _, err := s.t.Extra(ctx, checkpoint.KeyLoad)
+	load, _, err := in.Extra(ctx, checkpoint.KeyLoad)
 	extra = maps.Clone(extra)
 	extra[checkpoint.KeyLoad] = load[checkpoint.KeyLoad]
 	return extra, err
@@ -55,6 +64,8 @@ type tableTxn struct {
 	*table.Txn
 	l table.Locator
 }
+
+func (x tableTxn) Resume(ctx context.Context) (map[string]string, error) { return resume(ctx, x.Txn) }
 
 func (x tableTxn) Commit(ctx context.Context, account table.Account) (table.CommitInfo, error) {
 	x.Account(account)

@@ -252,9 +252,10 @@ func (b *batch) add(w decodedWork) {
 
 func (b *batch) offsets() checkpoint.Offsets { return checkpoint.Ledger{Ranges: b.ranges}.Offsets() }
 
-// counts is the part of the batch's account that is known before the table has it.
-func (b *batch) counts() checkpoint.Counts {
-	c := checkpoint.Counts{Read: b.messages, Refused: int64(len(b.rejects))}
+// counts is what became of the batch's messages.
+func (b *batch) counts(info table.CommitInfo) checkpoint.Counts {
+	c := checkpoint.Counts{Read: b.messages, Refused: int64(len(b.rejects)), Inserted: info.Inserted, Updated: info.Updated, Deleted: info.Deleted,
+		Collapsed: info.Collapsed, Older: info.Stale, UnknownDeletes: info.UnknownDeletes}
 	var rows int64
 	for _, w := range b.works {
 		if w.rows.Rows != nil {
@@ -360,38 +361,20 @@ func (p *pipeline) commit(ctx context.Context, b *batch) error {
 			return fmt.Errorf("put %d messages in quarantine: %w", len(b.rejects), err)
 		}
 	}
-	next := b.offsets()
-	draft := checkpoint.Draft{Prev: p.prev, Ranges: b.ranges, Counts: b.counts()}
-	var handoff *Handoff
-	if p.load != nil {
-		handoff = &Handoff{ID: p.load.ID, State: p.load.Fence.Handoff(next), Lag: p.load.Fence.Lag(next)}
-		draft.Extra = map[string]string{checkpoint.KeyHandoff: handoff.State}
-	}
-	var page checkpoint.Ledger
-	account := func(info table.CommitInfo, m *action.CommitMetadata) map[string]string {
-		d := draft
-		d.Counts.Inserted, d.Counts.Updated, d.Counts.Deleted = info.Inserted, info.Updated, info.Deleted
-		d.Counts.Collapsed, d.Counts.Older, d.Counts.UnknownDeletes = info.Collapsed, info.Stale, info.UnknownDeletes
-		var extra map[string]string
-		page, extra = d.Page(string(info.Instant.Requested), m)
-		return extra
-	}
-	var info table.CommitInfo
+	var w written
 	var err error
 	for try := 1; ; try++ {
-		if info, err = p.write(ctx, b, account); err == nil {
+		if w, err = p.write(ctx, b); err == nil {
 			break
 		}
-		if !errors.Is(err, table.ErrConflict) || try == tries {
+		if !errors.Is(err, table.ErrConflict) || errors.Is(err, errMoved) || try == tries {
 			return fmt.Errorf("commit: %w", err)
 		}
 		p.Log.Warn("commit conflict, beginning again", "try", try, "error", err)
-		if err := p.unmoved(ctx, b); err != nil {
-			return err
-		}
 	}
-	p.prev = page
-	if err := page.Closes(); err != nil {
+	info, next, handoff := w.info, b.offsets(), w.handoff
+	p.at, p.prev = next, w.page
+	if err := w.page.Closes(); err != nil {
 		p.Log.Error("the account of a commit does not close: lakectl audit will say so too", "instant", info.Instant.Requested, "error", err)
 	}
 	if handoff != nil && handoff.State == checkpoint.Complete {
@@ -409,45 +392,73 @@ func (p *pipeline) commit(ctx context.Context, b *batch) error {
 	return nil
 }
 
-// unmoved makes sure that whoever was in our way did not take the same messages.
-func (p *pipeline) unmoved(ctx context.Context, b *batch) error {
-	extra, err := p.sink.Resume(ctx)
+// errMoved marks a table whose offsets another writer has moved.
+var errMoved = errors.New("another writer has moved the offsets in the table")
+
+// follow makes sure that whoever committed since our last commit did not take messages, and takes its page for the one that
+// ours follows: a bootstrap leaves the offsets where they are.
+func (p *pipeline) follow(ctx context.Context, x Txn) error {
+	extra, err := x.Resume(ctx)
 	if err != nil {
 		return fmt.Errorf("read the offsets in the table: %w", err)
 	}
-	at, _, ok, err := checkpoint.FromExtra(extra)
+	at, page, _, err := checkpoint.FromExtra(extra)
 	if err != nil {
 		return fmt.Errorf("read the offsets in the table: %w", err)
 	}
-	if !ok {
-		return nil
+	if at.String() != p.at.String() {
+		return fmt.Errorf("%w: %w: they are %q, and were %q (stop it, then start again)", table.ErrConflict, errMoved, at, p.at)
 	}
-	if err := (checkpoint.Ledger{Ranges: b.ranges}).Continues(at); err != nil {
-		return fmt.Errorf("%w: another writer has moved the offsets in the table: %w (stop it, then start again)", table.ErrConflict, err)
+	p.prev = page
+	if p.load, err = loadOf(extra); err != nil {
+		return fmt.Errorf("read the offsets in the table: %w", err)
 	}
 	return nil
 }
 
-func (p *pipeline) write(ctx context.Context, b *batch, account table.Account) (table.CommitInfo, error) {
+// written is what a commit came to.
+type written struct {
+	info    table.CommitInfo
+	page    checkpoint.Ledger
+	handoff *Handoff
+}
+
+func (p *pipeline) write(ctx context.Context, b *batch) (w written, err error) {
 	x, err := p.sink.Begin(ctx)
 	if err != nil {
-		return table.CommitInfo{}, err
+		return w, err
 	}
-	info, err := func() (table.CommitInfo, error) {
+	err = func() error {
+		if err := p.follow(ctx, x); err != nil {
+			return err
+		}
 		for _, w := range b.works {
 			if w.rows.Rows == nil || w.rows.NumRows() == 0 {
 				continue
 			}
 			if err := x.Upsert(ctx, w.rows); err != nil {
-				return table.CommitInfo{}, err
+				return err
 			}
 		}
-		return x.Commit(ctx, account)
+		draft := checkpoint.Draft{Prev: p.prev, Ranges: b.ranges}
+		if p.load != nil {
+			next := b.offsets()
+			w.handoff = &Handoff{ID: p.load.ID, State: p.load.Fence.Handoff(next), Lag: p.load.Fence.Lag(next)}
+			draft.Extra = map[string]string{checkpoint.KeyHandoff: w.handoff.State}
+		}
+		var err error
+		w.info, err = x.Commit(ctx, func(info table.CommitInfo, m *action.CommitMetadata) map[string]string {
+			draft.Counts = b.counts(info)
+			var extra map[string]string
+			w.page, extra = draft.Page(string(info.Instant.Requested), m)
+			return extra
+		})
+		return err
 	}()
 	switch {
 	case err == nil, errors.Is(err, table.ErrUnknownOutcome), errors.Is(err, table.ErrFenced):
-		return info, err // unknown: nothing may be deleted; fenced: the table is another's to clean up
+		return w, err // unknown: nothing may be deleted; fenced: the table is another's to clean up
 	default:
-		return info, errors.Join(err, x.Abort(context.WithoutCancel(ctx)))
+		return w, errors.Join(err, x.Abort(context.WithoutCancel(ctx)))
 	}
 }

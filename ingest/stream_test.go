@@ -61,6 +61,8 @@ type shakyTxn struct {
 
 var errCrash = errors.New("crash")
 
+func (x *shakyTxn) Resume(ctx context.Context) (map[string]string, error) { return x.s.Resume(ctx) }
+
 func (x *shakyTxn) Upsert(_ context.Context, b record.Batch) error {
 	for i := range b.NumRows() {
 		x.rows = append(x.rows, b.Keys.Value(i))

@@ -374,6 +374,15 @@ func (t *Table) Extra(ctx context.Context, keys ...string) (map[string]string, t
 	if err != nil {
 		return nil, timeline.Instant{}, err
 	}
+	return t.extra(ctx, s, keys)
+}
+
+// Extra is Table.Extra as the transaction sees the table: nothing is listed.
+func (x *Txn) Extra(ctx context.Context, keys ...string) (map[string]string, timeline.Instant, error) {
+	return x.t.extra(ctx, x.t.current(), keys)
+}
+
+func (t *Table) extra(ctx context.Context, s *state, keys []string) (map[string]string, timeline.Instant, error) {
 	all := s.tl.Completed().Instants
 	for i := len(all) - 1; i >= 0; i-- {
 		if !all[i].Action.Writes() {
