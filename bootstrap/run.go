@@ -253,12 +253,18 @@ func (x *run) inputsOf(parts []*Partition) []*input {
 
 // bulk inserts partitions with one commit. None: the commit says that the load is complete.
 func (x *run) bulk(ctx context.Context, parts []*Partition, left int) (err error) {
-	b, err := x.t.Bulk(ctx, x.m.Schema())
+	b, noted, err := x.begin(ctx, parts)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.Abort(context.WithoutCancel(ctx))) }()
-	c, err := x.fillAll(ctx, b, parts)
+	defer func() {
+		if x.o.AtOnce && err != nil && !theirs(err) {
+			b.Leave() // the next run goes on with it
+			return
+		}
+		err = errors.Join(err, b.Abort(context.WithoutCancel(ctx)))
+	}()
+	c, err := x.fillAll(ctx, b, parts, noted)
 	if err != nil {
 		return err
 	}
@@ -286,11 +292,12 @@ func (x *run) bulk(ctx context.Context, parts []*Partition, left int) (err error
 		return err
 	}
 	x.committed(info, c, d.History)
+	x.forget(context.WithoutCancel(ctx))
 	return nil
 }
 
 // fillAll writes the base files of partitions. Those that cannot be loaded are left out and noted.
-func (x *run) fillAll(ctx context.Context, b *table.Bulk, parts []*Partition) (checkpoint.Load, error) {
+func (x *run) fillAll(ctx context.Context, b *table.Bulk, parts []*Partition, noted map[string]part) (checkpoint.Load, error) {
 	n := int64(x.o.Parallelism)
 	slots := make(chan struct{}, n)
 	tick := func(bytes, rows int64, files int) { x.tick(0, bytes, rows, files) }
@@ -310,10 +317,21 @@ func (x *run) fillAll(ctx context.Context, b *table.Bulk, parts []*Partition) (c
 	eg, ectx := errgroup.WithContext(ctx)
 	eg.SetLimit(x.o.Parallelism)
 	for i, f := range fills {
+		if n, ok := noted[nameOf(f.inputs)]; ok {
+			loaded[i] = &n.Loaded
+			for _, in := range f.inputs {
+				x.tick(0, in.file.Size, 0, 1)
+			}
+			x.tick(len(partsOf(f.inputs)), 0, n.Loaded.Rows, 0)
+			continue
+		}
 		eg.Go(func() error {
 			err := f.fill(ectx)
 			if err == nil {
 				loaded[i] = f.loaded()
+				err = x.noteFilling(ectx, b, f, loaded[i])
+			}
+			if err == nil {
 				x.tick(len(partsOf(f.inputs)), 0, 0, 0)
 				return nil
 			}

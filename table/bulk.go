@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -13,8 +15,10 @@ import (
 	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/format/filename"
 	"github.com/lakectl/lakectl/format/parquet"
+	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table/fsview"
 	"github.com/lakectl/lakectl/table/record"
+	"github.com/lakectl/lakectl/table/timeline"
 )
 
 // Bulk is one commit of new file groups, whose rows are not looked up: a bulk insert (BULK_INSERT). The caller answers for
@@ -46,19 +50,133 @@ func (t *Table) Bulk(ctx context.Context, s *arrow.Schema) (*Bulk, error) {
 }
 
 func (x *Txn) bulk(ctx context.Context, s *arrow.Schema) (*Bulk, error) {
-	t := x.t
-	c, err := x.commit(ctx, nil, func(have *arrow.Schema) (*arrow.Schema, error) { return t.joined(have, s) })
+	c, err := x.bulkCommit(ctx, s)
 	if err != nil {
-		return nil, err
-	}
-	c.operation, c.tracks = "BULK_INSERT", false
-	if err := c.schemas(); err != nil {
 		return nil, err
 	}
 	if err := c.begin(ctx); err != nil {
 		return nil, err
 	}
 	return &Bulk{x: x, c: c, stop: c.beat(ctx), parts: map[string]bool{}}, nil
+}
+
+func (x *Txn) bulkCommit(ctx context.Context, s *arrow.Schema) (*commit, error) {
+	c, err := x.commit(ctx, nil, func(have *arrow.Schema) (*arrow.Schema, error) { return x.t.joined(have, s) })
+	if err != nil {
+		return nil, err
+	}
+	c.operation, c.tracks = "BULK_INSERT", false
+	return c, c.schemas()
+}
+
+// BulkEntry is a closed file of a Bulk, by which another process finds it again.
+type BulkEntry struct {
+	Partition string `json:"partition"`
+	Path      string `json:"path"` // relative to the table's base path
+	FileID    string `json:"file_id"`
+	Size      int64  `json:"size"` // bytes
+	Rows      int64  `json:"rows"`
+}
+
+// ResumeBulk goes on with a bulk insert that Leave or death ended. Of its files those of entries stay part of it; others are
+// deleted. Nil without an error: the instant is not pending any more, as another writer has rolled it back. The other errors are
+// those of Bulk; an entry whose file is not as it was is ErrInvalid.
+func (t *Table) ResumeBulk(ctx context.Context, s *arrow.Schema, instant string, entries []BulkEntry) (*Bulk, error) {
+	if !t.begun.CompareAndSwap(false, true) {
+		return nil, fmt.Errorf("%w: a transaction of this table is open: end it first", ErrInvalid)
+	}
+	if err := t.turn(ctx); err != nil {
+		t.begun.Store(false)
+		return nil, err
+	}
+	x := &Txn{t: t}
+	t.spared = timeline.Time(instant)
+	err := t.prepare(ctx)
+	t.spared = ""
+	if err == nil {
+		err = t.CheckUnique(t.opts.Unique)
+	}
+	var b *Bulk
+	if err == nil {
+		b, err = x.resume(ctx, s, timeline.Time(instant), entries)
+	}
+	if err != nil || b == nil {
+		x.end()
+	}
+	return b, err
+}
+
+func (x *Txn) resume(ctx context.Context, s *arrow.Schema, instant timeline.Time, entries []BulkEntry) (*Bulk, error) {
+	c, err := x.bulkCommit(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	in, ok := c.st.tl.Find(instant, c.action)
+	if !ok || in.State != timeline.Inflight {
+		return nil, nil
+	}
+	c.instant, c.stats = instant, map[string][]action.WriteStat{}
+	b := &Bulk{x: x, c: c, parts: map[string]bool{}}
+	kept := map[string]bool{}
+	for _, e := range entries {
+		kept[e.Path] = true
+		if err := b.adopt(ctx, e); err != nil {
+			return nil, err
+		}
+	}
+	var stray []string
+	for info, err := range c.t.store.List(ctx, c.t.key(filename.MarkerDir(string(instant)))+"/", "") {
+		if err != nil {
+			return nil, fmt.Errorf("markers of instant %s: %w", instant, err)
+		}
+		c.markers = append(c.markers, info.Key)
+		m, ok := filename.ParseMarker(strings.TrimPrefix(info.Key, c.t.key(filename.MarkerDir(string(instant)))+"/"))
+		if ok && !kept[m.Path] {
+			stray = append(stray, m.Path)
+		}
+		b.files++ // no write token comes again
+	}
+	if err := c.t.Remove(ctx, stray...); err != nil {
+		return nil, err
+	}
+	if _, err := c.t.store.Put(ctx, c.t.heartbeat(instant), []byte("lakectl "+c.t.opts.Owner+"\n"), storage.Cond{}); err != nil {
+		return nil, fmt.Errorf("heartbeat of instant %s: %w", instant, err)
+	}
+	b.stop = c.beat(ctx)
+	return b, nil
+}
+
+// adopt makes a file of the killed process part of the commit.
+func (b *Bulk) adopt(ctx context.Context, e BulkEntry) error {
+	c := b.c
+	sl := fsview.FileSlice{Group: fsview.GroupID{Partition: e.Partition, FileID: e.FileID}, BaseInstant: string(c.instant), Base: &fsview.File{Key: e.Path, Size: e.Size}}
+	f, err := c.snap.OpenBase(ctx, sl)
+	if err != nil {
+		return fmt.Errorf("%w: file %s of bulk insert %s cannot be taken over: %w", ErrInvalid, e.Path, c.instant, err)
+	}
+	if f.NumRows() != e.Rows {
+		return fmt.Errorf("%w: file %s of bulk insert %s has %d rows, %d were written", ErrInvalid, e.Path, c.instant, f.NumRows(), e.Rows)
+	}
+	if !b.parts[e.Partition] {
+		b.parts[e.Partition] = true
+		if err := c.partitionMetadata(ctx, e.Partition); err != nil {
+			return err
+		}
+	}
+	n := &newFile{partition: e.Partition, name: path.Base(e.Path), rel: e.Path, size: e.Size}
+	c.record(e.Partition, n, action.WriteStat{FileID: e.FileID, PrevCommit: "null", NumWrites: e.Rows, NumInserts: e.Rows}, parquet.Summary{Rows: e.Rows, Size: e.Size, Columns: f.ColumnStats()})
+	c.count(func(i *CommitInfo) { i.Inserted += e.Rows })
+	return nil
+}
+
+// Leave ends the bulk insert for this process and leaves its instant pending with what is written, for ResumeBulk. The next
+// transaction of anybody else rolls it back. After Commit or Abort it does nothing.
+func (b *Bulk) Leave() {
+	if b.x.ended {
+		return
+	}
+	b.stop()
+	b.x.end()
 }
 
 // Instant is the requested time of the commit.
@@ -137,6 +255,11 @@ func (b *Bulk) file(ctx context.Context, partition, id string) (*BulkFile, error
 
 // Name is the file's key relative to the table's base path.
 func (f *BulkFile) Name() string { return f.f.rel }
+
+// Entry names the file, once it is closed.
+func (f *BulkFile) Entry() BulkEntry {
+	return BulkEntry{Partition: f.f.partition, Path: f.f.rel, FileID: f.id, Size: f.f.size, Rows: f.rows}
+}
 
 // Size is about how many bytes the file would have were it closed now.
 func (f *BulkFile) Size() int64 {

@@ -116,3 +116,62 @@ func TestEveryWriteOfABulkInsertBroken(t *testing.T) {
 		}
 	}
 }
+
+// A process that dies leaves its bulk insert pending: another goes on with the files that it knows of, and the rest of what was
+// written goes.
+func TestResumeBulk(t *testing.T) {
+	ctx := context.Background()
+	for _, kind := range []string{"cow", "mor"} {
+		disk := mem.New()
+		first := create(t, disk, orders(9, func(c *table.Config) { c.Type = kind }), table.Options{Metadata: "new", Lease: 5 * time.Second})
+		b, err := first.Bulk(ctx, columns)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var known []table.BulkEntry
+		for i, part := range []string{"a", "b", "a"} {
+			f, err := b.Create(ctx, part, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows := batch(row{id: fmt.Sprint("k", i), part: part, ts: 1, name: "bulk"}, row{id: fmt.Sprint("l", i), part: part, ts: 1, name: "bulk"})
+			if err := f.Write(rows.Rows, rows.Keys); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Close(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if i < 2 {
+				known = append(known, f.Entry())
+			}
+		}
+		instant := b.Instant()
+		b.Leave()
+		if err := first.Close(ctx); err != nil {
+			t.Fatal(err)
+		}
+		next, err := table.Open(ctx, disk, "lake/orders", table.Options{Now: func() time.Time { return time.Now().Add(time.Minute) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err = next.ResumeBulk(ctx, columns, instant, known); err != nil || b == nil {
+			t.Fatalf("%v %v", b, err)
+		}
+		info, err := b.Commit(ctx, nil)
+		if err != nil || info.Inserted != 4 || string(info.Instant.Requested) != instant {
+			t.Fatalf("%+v %v", info, err)
+		}
+		if diff := cmp.Diff(bulkInserted, contents(t, next)); diff != "" {
+			t.Fatal(diff)
+		}
+		if d, err := next.CheckMetadata(ctx); err != nil || len(d) > 0 {
+			t.Fatalf("%v %v", d, err)
+		}
+		noStrays(t, disk, next)
+		mustCommit(t, next, bloom(), row{id: "k0", part: "a", ts: 2, name: "newer"})
+		if again, err := next.ResumeBulk(ctx, columns, instant, known); again != nil || err != nil {
+			t.Fatalf("a completed instant was taken up again: %v %v", again, err)
+		}
+		mustCommit(t, next, bloom(), row{id: "k0", part: "a", ts: 3, name: "newest"})
+	}
+}

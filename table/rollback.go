@@ -44,6 +44,9 @@ func (t *Table) recover(ctx context.Context, s *state) error {
 		case timeline.Restore:
 			return t.restoring(ctx, s, in)
 		case timeline.Commit, timeline.DeltaCommit, timeline.ReplaceCommit:
+			if in.Requested == t.spared {
+				continue
+			}
 			if in.Action == timeline.ReplaceCommit {
 				if plan, err := t.clusteringPlan(ctx, s, in); err != nil {
 					return err

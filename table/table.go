@@ -132,6 +132,7 @@ type Table struct {
 
 	writing chan struct{} // holds a token while a transaction or table service changes the timeline
 	begun   atomic.Bool   // a transaction is open
+	spared  timeline.Time // an instant that the transaction being begun goes on with; who has writing
 }
 
 // state is what is known of the table: immutable, advanced by our own commits, replaced when others commit.
