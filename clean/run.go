@@ -111,6 +111,11 @@ func Run(ctx context.Context, t *table.Table, p Policy) ([]Done, error) {
 	if _, err := p.name(); err != nil {
 		return nil, err
 	}
+	ended, err := t.Serve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer ended()
 	s, err := t.Current(ctx)
 	if err != nil {
 		return nil, err

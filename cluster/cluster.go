@@ -270,7 +270,15 @@ func Schedule(ctx context.Context, t *table.Table, p Policy) (Planned, error) {
 // Execute runs every pending clustering, the oldest first, whoever planned it. One that a dead writer began is begun
 // anew. It returns those that were completed, also beside an error.
 func Execute(ctx context.Context, t *table.Table, o table.ClusterOptions) ([]table.CommitInfo, error) {
-	pending, err := Pending(ctx, t)
+	if pending, err := Pending(ctx, t); err != nil || len(pending) == 0 {
+		return nil, err
+	}
+	ended, err := t.Serve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer ended()
+	pending, err := Pending(ctx, t) // another writer may have been at work on them until now
 	if err != nil {
 		return nil, err
 	}
@@ -311,6 +319,11 @@ func Pending(ctx context.Context, t *table.Table) ([]Planned, error) {
 // Run executes what is pending, plans a clustering if there is something to do then, and executes that. It may run beside
 // transactions of the same Table; those that would change a file group of the plan fail with table.ErrConflict meanwhile.
 func Run(ctx context.Context, t *table.Table, p Policy) ([]table.CommitInfo, error) {
+	ended, err := t.Serve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer ended()
 	o := table.ClusterOptions{TargetSize: p.TargetSize}
 	done, err := Execute(ctx, t, o)
 	if err != nil {

@@ -192,12 +192,27 @@ func mergeOnRead(t *table.Table) bool {
 // Execute runs every pending compaction, the oldest first, whoever planned it. One that a dead writer began is begun
 // anew. It returns those that were completed, also beside an error.
 func Execute(ctx context.Context, t *table.Table) ([]table.CommitInfo, error) {
-	s, err := t.Current(ctx)
+	pending := func() ([]timeline.Instant, error) {
+		s, err := t.Current(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return s.Timeline().Pending().Of(timeline.Compaction).Instants, nil
+	}
+	if all, err := pending(); err != nil || len(all) == 0 {
+		return nil, err
+	}
+	ended, err := t.Serve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer ended()
+	all, err := pending() // another writer may have been at work on them until now
 	if err != nil {
 		return nil, err
 	}
 	var done []table.CommitInfo
-	for _, in := range s.Timeline().Pending().Of(timeline.Compaction).Instants {
+	for _, in := range all {
 		info, err := t.Compact(ctx, in.Requested)
 		if err != nil {
 			return done, err
@@ -210,6 +225,14 @@ func Execute(ctx context.Context, t *table.Table) ([]table.CommitInfo, error) {
 // Run executes what is pending, plans a compaction if one is due then, and executes that. It may run beside
 // transactions of the same Table.
 func Run(ctx context.Context, t *table.Table, p Policy) ([]table.CommitInfo, error) {
+	if !mergeOnRead(t) {
+		return nil, nil
+	}
+	ended, err := t.Serve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer ended()
 	done, err := Execute(ctx, t)
 	if err != nil {
 		return done, err

@@ -131,6 +131,11 @@ func (t *Table) see(in timeline.Instant) {
 // slice. One that died half-way is begun anew. Begin and Commit of this Table may run at the same time.
 func (t *Table) Compact(ctx context.Context, at timeline.Time) (CommitInfo, error) {
 	start := t.opts.Now()
+	ended, err := t.inHand(ctx)
+	if err != nil {
+		return CommitInfo{}, err
+	}
+	defer ended()
 	c, plan, err := t.startCompaction(ctx, at)
 	if err != nil {
 		return CommitInfo{}, err

@@ -156,6 +156,11 @@ func (t *Table) BuildRecordIndex(ctx context.Context) error {
 }
 
 func (t *Table) buildRecordIndex(ctx context.Context) error {
+	done, err := t.inHand(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	b, err := t.beginRecordIndex(ctx)
 	if err != nil || b == nil {
 		return err

@@ -167,6 +167,11 @@ type ClusterOptions struct {
 // Without sorting, memory holds a row group of each file being written; with it, the rows of one input group.
 func (t *Table) Cluster(ctx context.Context, at timeline.Time, o ClusterOptions) (CommitInfo, error) {
 	start := t.opts.Now()
+	ended, err := t.inHand(ctx)
+	if err != nil {
+		return CommitInfo{}, err
+	}
+	defer ended()
 	c, err := t.startClustering(ctx, at, o)
 	if err == nil {
 		err = c.rewrite(ctx)

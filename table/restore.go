@@ -473,7 +473,7 @@ func (t *Table) startRestore(ctx context.Context, s *state, to timeline.Time, pl
 
 // restoreOne rolls one instant back, plan and all. One that an earlier try took away is recorded without files.
 func (t *Table) restoreOne(ctx context.Context, at timeline.Time, info action.InstantInfo) (was timeline.Instant, meta *action.RollbackMetadata, err error) {
-	if _, err := t.own(ctx); err != nil { // a restore can outlast a lease
+	if err := t.still(ctx, nil); err != nil { // a restore can outlast a lease
 		return was, nil, err
 	}
 	s := t.current()

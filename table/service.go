@@ -133,7 +133,7 @@ func indexAlone(before, after map[string]string) bool {
 // ErrConflict: surely not completed. ErrFenced: the table was lost. ErrUnknownOutcome: the put was not answered.
 func (t *Table) finish(ctx context.Context, e ending) (timeline.Instant, error) {
 	var none timeline.Instant
-	if _, err := t.own(ctx); err != nil {
+	if err := t.still(ctx, e.st.under); err != nil {
 		return none, err
 	}
 	props, version, err := readProperties(ctx, t.store, t.base)
@@ -171,7 +171,7 @@ func (t *Table) finish(ctx context.Context, e ending) (timeline.Instant, error) 
 		}
 	}
 	// Absence before the put is no proof: a writer stalled past its lease may have been rolled back and its name freed.
-	if _, err := t.own(context.WithoutCancel(ctx)); errors.Is(err, ErrFenced) {
+	if err := t.still(context.WithoutCancel(ctx), e.st.under); errors.Is(err, ErrFenced) {
 		return none, err
 	}
 	t.mu.Lock()

@@ -40,6 +40,8 @@ var (
 type Options struct {
 	Owner        string        // lock owner, "" = a random UUID
 	Lease        time.Duration // how long a dead writer keeps the table; 0 = 60 s
+	Wait         time.Duration // how long to wait for another writer that owns the table; 0 = not at all
+	For          string        // what the table is wanted for, as others are told while this one waits
 	TargetSize   int64         // bytes at which a new base file is cut; 0 = 120 MiB
 	SmallFile    int64         // base files below this many bytes take inserts; 0 = 100 MiB, negative = none do
 	Compression  string        // zstd (default), snappy, gzip, uncompressed
@@ -126,13 +128,18 @@ type Table struct {
 	mu    sync.Mutex // guards cached and lease, never held across I/O
 	state *state
 	lease *lock.Lease
-	stop  func() error // ends the lease's keep-alive
+	stop  func() error // ends the lease's keep-alive and the look-out for others
+	asked *lock.Waiter // who was seen to wait for the lock; nil: nobody
+	gave  bool         // the lock, to somebody who waited: it is waited for
+	// serving is how many table services are in hand that are more than one turn: until they end, the lock stays.
+	serving int
 
 	recording atomic.Pointer[recorder] // of changes of keys, while a record index is built; nil: none is
 
-	writing chan struct{} // holds a token while a transaction or table service changes the timeline
-	begun   atomic.Bool   // a transaction is open
-	spared  timeline.Time // an instant that the transaction being begun goes on with; who has writing
+	looking sync.WaitGroup // the look-outs
+	writing chan struct{}  // holds a token while a transaction or table service changes the timeline
+	begun   atomic.Bool    // a transaction is open
+	spared  timeline.Time  // an instant that the transaction being begun goes on with; who has writing
 }
 
 // state is what is known of the table: immutable, advanced by our own commits, replaced when others commit.
@@ -187,18 +194,6 @@ func newTable(s storage.Store, base string, o Options) *Table {
 	}
 	return &Table{store: s, base: strings.Trim(base, "/"), opts: o, writing: make(chan struct{}, 1)}
 }
-
-// turn waits until no transaction and no service of this Table is at work; release ends the turn.
-func (t *Table) turn(ctx context.Context) error {
-	select {
-	case t.writing <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (t *Table) release() { <-t.writing }
 
 // key returns the store's key of a path below the base path.
 func (t *Table) key(rel string) string { return path.Join(t.base, rel) }
@@ -413,16 +408,4 @@ func (t *Table) extra(ctx context.Context, s *state, keys []string) (map[string]
 		}
 	}
 	return nil, timeline.Instant{}, nil
-}
-
-// Close gives up the table's lock, if it was taken. The table can be used again: the next Begin takes it anew.
-func (t *Table) Close(ctx context.Context) error {
-	t.mu.Lock()
-	lease, stop := t.lease, t.stop
-	t.lease, t.stop = nil, nil
-	t.mu.Unlock()
-	if lease == nil {
-		return nil
-	}
-	return errors.Join(stop(), lease.Release(ctx))
 }

@@ -18,7 +18,6 @@ import (
 	"github.com/lakectl/lakectl/format/filename"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table/fsview"
-	"github.com/lakectl/lakectl/table/lock"
 	"github.com/lakectl/lakectl/table/metadata"
 	"github.com/lakectl/lakectl/table/record"
 	"github.com/lakectl/lakectl/table/schema"
@@ -44,7 +43,8 @@ type Account func(info CommitInfo, m *action.CommitMetadata) map[string]string
 func (x *Txn) Account(f Account) { x.account = f }
 
 // Begin takes the table's lock, unless this Table holds it already, rolls back what a dead writer left, and starts a
-// transaction. A table service of this Table is waited for. ErrFenced: somebody else owns the table. format.ErrUnsupported: the table promises something that lakectl
+// transaction. A table service of this Table is waited for. ErrFenced: somebody else owns the table, and for longer than
+// Options.Wait. format.ErrUnsupported: the table promises something that lakectl
 // cannot keep, so it may only be read. ErrInvalid: Options.Unique does not fit the table, as CheckUnique says.
 func (t *Table) Begin(ctx context.Context) (*Txn, error) {
 	x, err := t.begin(ctx)
@@ -123,36 +123,6 @@ func (t *Table) prepare(ctx context.Context) error {
 	return t.recover(ctx, s)
 }
 
-// own takes the table's lock, unless it is held already, and keeps it alive until Close.
-func (t *Table) own(ctx context.Context) (took bool, err error) {
-	t.mu.Lock()
-	lease := t.lease
-	t.mu.Unlock()
-	if lease != nil {
-		err := lease.Check(ctx)
-		if err == nil {
-			return false, nil
-		}
-		if !errors.Is(err, lock.ErrLost) {
-			return false, err
-		}
-		t.drop()
-		return false, fmt.Errorf("%w: %w", ErrFenced, err)
-	}
-	lease, err = lock.Acquire(ctx, t.store, t.base, lock.Options{Owner: t.opts.Owner, Lease: t.opts.Lease, Now: t.opts.Now})
-	if errors.Is(err, lock.ErrHeld) {
-		return false, fmt.Errorf("%w: %w", ErrFenced, err)
-	}
-	if err != nil {
-		return false, err
-	}
-	stop := lease.KeepAlive(context.WithoutCancel(ctx))
-	t.mu.Lock()
-	t.lease, t.stop = lease, stop
-	t.mu.Unlock()
-	return true, nil
-}
-
 // known is the state as the holder of the lock knows it. Nobody else changes the table meanwhile, so the timeline is
 // listed once for each time that the lock is taken; the properties are read always, as engines upgrade them.
 func (t *Table) known(ctx context.Context) (*state, error) {
@@ -177,24 +147,7 @@ func (t *Table) doubt() {
 	next := *t.state
 	next.under = nil
 	t.state = &next
-}
-
-// holds returns the lease that this Table holds, or nil.
-func (t *Table) holds() *lock.Lease {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.lease
-}
-
-// drop forgets a lost lease.
-func (t *Table) drop() {
-	t.mu.Lock()
-	stop := t.stop
-	t.lease, t.stop = nil, nil
-	t.mu.Unlock()
-	if stop != nil {
-		_ = stop() // it says what Check said
-	}
+	t.asked = nil // what is on its way may still arrive: nobody else begins right now
 }
 
 // Upsert stages a batch: rows replace those of their keys or are new, deletes take theirs away. The locator is that of

@@ -78,6 +78,7 @@ type world struct {
 	local   local
 	spread  bool // keys are in partitions by chance: those of one key are rows of their own, or one row that moves
 	build   bool // the metadata table gets a record index in the middle of a life
+	cron    bool // other processes come and go, and run table services in their turn
 
 	mu     sync.Mutex
 	states map[int]state // after the commit of a step, were it to succeed
@@ -185,11 +186,11 @@ func (s state) rows() map[string]string {
 	return out
 }
 
-func (w *world) open(ctx context.Context, p *process, e table.Events) (*table.Table, error) {
+func (w *world) open(ctx context.Context, p *process, e table.Events, wait time.Duration) (*table.Table, error) {
 	var n atomic.Int64
 	o := w.options
 	o.Events = e
-	o.Owner = p.name
+	o.Owner, o.Wait = p.name, wait
 	o.Lease = 10 * time.Second
 	o.NewID = func() string {
 		return fmt.Sprintf("%s-%06d-%s", "a1b2c3d4-0000", n.Add(1), p.name)
@@ -299,6 +300,39 @@ func (w *world) after(step int) state {
 	return w.states[step]
 }
 
+// visit sends processes that run table services beside the writer, in turns with it, until the writers have ended.
+func (w *world) visit(ctx context.Context, rnd *rand.Rand, stop <-chan struct{}) error {
+	for n := 0; ; n++ {
+		select {
+		case <-stop:
+			return nil
+		case <-after(1+rnd.IntN(4000), 700):
+		}
+		p := &process{name: fmt.Sprintf("cron%02d", n), mortal: rnd.IntN(3) == 0}
+		err := func() error {
+			tb, err := w.open(ctx, p, table.Events{}, 40*time.Second)
+			if err != nil {
+				return err
+			}
+			for range 1 + rnd.IntN(3) {
+				if err := w.service(ctx, tb, rnd, rnd.IntN(4)); err != nil {
+					return errors.Join(err, tb.Close(ctx))
+				}
+				w.count("services in turn", 1)
+			}
+			return tb.Close(ctx)
+		}()
+		if err == nil {
+			continue
+		}
+		p.die() // of what it left open, nothing goes on
+		if !errors.Is(err, storage.ErrUnavailable) && !errors.Is(err, table.ErrFenced) && !errors.Is(err, table.ErrUnknownOutcome) {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		w.count("visits cut off", 1)
+	}
+}
+
 // serve runs table services until the writer has ended.
 func (w *world) serve(ctx context.Context, tb *table.Table, rnd *rand.Rand, stop <-chan struct{}) error {
 	for {
@@ -307,30 +341,36 @@ func (w *world) serve(ctx context.Context, tb *table.Table, rnd *rand.Rand, stop
 			return nil
 		case <-after(1+rnd.IntN(80), 100):
 		}
-		var err error
-		what := rnd.IntN(8)
-		switch {
-		case what == 0:
-			var done []clean.Done
-			done, err = clean.Run(ctx, tb, clean.Policy{KeepCommits: 6})
-			w.count("cleans", len(done))
-		case what == 1:
-			var plan archive.Plan
-			plan, err = archive.Run(ctx, tb, archive.Policy{KeepMin: 7, KeepMax: 8})
-			w.count("instants archived", len(plan.Instants))
-		case what == 2 && !w.bucket: // whose file groups are its buckets
-			var done []table.CommitInfo
-			done, err = cluster.Run(ctx, tb, cluster.Policy{MaxGroup: 4 << 20, TargetSize: 1 << 20})
-			w.count("clusterings", len(done))
-		case w.config.Type == "mor":
-			var done []table.CommitInfo
-			done, err = compaction.Run(ctx, tb, compaction.Policy{MaxDeltaCommits: 1 + rnd.IntN(4)})
-			w.count("compactions", len(done))
-		}
-		if err != nil && !errors.Is(err, table.ErrConflict) {
-			return fmt.Errorf("service %d: %w", what, err)
+		if err := w.service(ctx, tb, rnd, rnd.IntN(8)); err != nil {
+			return err
 		}
 	}
+}
+
+// service runs a table service.
+func (w *world) service(ctx context.Context, tb *table.Table, rnd *rand.Rand, what int) (err error) {
+	switch {
+	case what == 0:
+		var done []clean.Done
+		done, err = clean.Run(ctx, tb, clean.Policy{KeepCommits: 6})
+		w.count("cleans", len(done))
+	case what == 1:
+		var plan archive.Plan
+		plan, err = archive.Run(ctx, tb, archive.Policy{KeepMin: 7, KeepMax: 8})
+		w.count("instants archived", len(plan.Instants))
+	case what == 2 && !w.bucket: // whose file groups are its buckets
+		var done []table.CommitInfo
+		done, err = cluster.Run(ctx, tb, cluster.Policy{MaxGroup: 4 << 20, TargetSize: 1 << 20})
+		w.count("clusterings", len(done))
+	case w.config.Type == "mor":
+		var done []table.CommitInfo
+		done, err = compaction.Run(ctx, tb, compaction.Policy{MaxDeltaCommits: 1 + rnd.IntN(4)})
+		w.count("compactions", len(done))
+	}
+	if err != nil && !errors.Is(err, table.ErrConflict) {
+		return fmt.Errorf("service %d: %w", what, err)
+	}
+	return nil
 }
 
 // life is one process that writes: it ends when all is written, or when it dies or gives up after a failure.
@@ -347,7 +387,7 @@ func (w *world) life(ctx context.Context, p *process, no int) (err error) {
 		defer func() { err = errors.Join(err, w.closeLocal(ctx, p, r)) }()
 		l, events.Written = r, r.Written
 	}
-	tb, err := w.open(ctx, p, events)
+	tb, err := w.open(ctx, p, events, 0)
 	if err != nil {
 		return err
 	}
@@ -419,7 +459,7 @@ func (w *world) buildIndex(ctx context.Context, tb *table.Table, rnd *rand.Rand,
 
 // read checks what readers see against the oracle, until the writers have ended.
 func (w *world) read(ctx context.Context, p *process, who time.Duration, rnd *rand.Rand, stop <-chan struct{}) error {
-	tb, err := w.open(ctx, p, table.Events{})
+	tb, err := w.open(ctx, p, table.Events{}, 0)
 	if err != nil {
 		return err
 	}
@@ -639,6 +679,7 @@ func (w *world) String() string {
 	}{
 		{w.bucket, "bucket index"}, {w.locator == nil, "record index"}, {w.spread, "spread keys"}, {w.unique(), "unique keys"},
 		{w.options.Metadata != "", "metadata table"}, {w.options.RecordIndex, "Hudi's record index"}, {w.build, "Hudi's record index later"},
+		{w.cron, "services of other processes"},
 	} {
 		if o.is {
 			out += ", " + o.what
@@ -661,8 +702,15 @@ func (w *world) run() {
 		return
 	}
 	stop, ended := make(chan struct{}), make(chan struct{})
-	readers := make(chan error, 2)
-	for i := range cap(readers) {
+	readers := make(chan error, 3)
+	go func() {
+		if w.cron {
+			readers <- w.visit(ctx, rand.New(rand.NewPCG(w.seed, 5000)), stop)
+			return
+		}
+		readers <- nil
+	}()
+	for i := range cap(readers) - 1 {
 		p := &process{name: fmt.Sprintf("reader%d", i)}
 		rnd := rand.New(rand.NewPCG(w.seed, uint64(100+i)))
 		go func() { readers <- w.read(ctx, p, time.Duration(400+i), rnd, stop) }()
@@ -744,6 +792,7 @@ func TestLives(t *testing.T) {
 					w.build = true
 				}
 			}
+			w.cron = rnd.IntN(2) == 0
 			w.run()
 			if *calls != "" {
 				text := w.String() + "\n" + strings.Join(w.gate.trace, "\n") + "\n"
@@ -762,7 +811,7 @@ func TestLives(t *testing.T) {
 	}
 	t.Logf("%d lives: %v", n, did)
 	for what, least := range map[string]int{"checks": n, "deaths": n / 2, "cleans": n / 10, "instants archived": n / 2, "clusterings": n / 10, "compactions": n / 10,
-		"key map checks": n, "key map hits": n, "key map restored": n / 30, "record index keys": n, "record indexes built": n / 30} {
+		"key map checks": n, "key map hits": n, "key map restored": n / 30, "record index keys": n, "record indexes built": n / 30, "services in turn": n / 10} {
 		if n >= 20 && did[what] < least {
 			t.Errorf("%s: %d in %d lives: nothing was tested", what, did[what], n)
 		}

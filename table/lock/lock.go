@@ -8,6 +8,9 @@
 // A lease does not stop a stalled writer: it can wake up after its lease was taken and go on. So a holder calls Check
 // right before, and where a name may be free again also right after, the write that makes its work visible.
 //
+// A holder that keeps the lock for long can see who waits for it, in a list beside it that only lakectl knows (QueueFile), and
+// let them have it for a while. The list decides nothing.
+//
 // The object is never empty: Hudi's provider waits for ever on an empty one.
 package lock
 
@@ -46,6 +49,9 @@ type Options struct {
 	Lease time.Duration    // how long the lock holds without a renewal, at least 2 s; 0 = 60 s
 	Now   func() time.Time // nil = time.Now
 	Wait  time.Duration    // how long to wait for another holder, or for storage; 0 = one try
+	For   string           // what the lock is wanted for, as others are told while we wait
+	// Blocked is told once who is in the way, when waiting begins; nil: nobody is.
+	Blocked func(err error)
 }
 
 type content struct {
@@ -85,6 +91,7 @@ func parse(key string, data []byte) (content, error) {
 type Lease struct {
 	store storage.Store
 	key   string
+	queue string
 	owner string
 	lease time.Duration
 	now   func() time.Time
@@ -114,7 +121,8 @@ func (l *Lease) ValidUntil() time.Time {
 func (l *Lease) Lost() <-chan struct{} { return l.lost }
 
 // Acquire takes the lock of the table at base, which is the key prefix of the table, "" for the store's root. When
-// somebody else holds it for longer than o.Wait, the error wraps ErrHeld and says who and until when.
+// somebody else holds it for longer than o.Wait, the error wraps ErrHeld and says who and until when. Those who wait for it
+// get it one after the other, and its holder can see that they do (Lease.Wanted); one that does not wait is not held up by them.
 //
 // When storage fails in the middle, the error wraps storage.ErrUnavailable, and the lock may be left taken by nobody until
 // the lease is over.
@@ -132,12 +140,23 @@ func Acquire(ctx context.Context, s storage.Store, base string, o Options) (*Lea
 		o.Now = time.Now
 	}
 	l := &Lease{
-		store: s, key: path.Join(base, File), owner: o.Owner, lease: o.Lease, now: o.Now,
+		store: s, key: path.Join(base, File), queue: path.Join(base, QueueFile), owner: o.Owner, lease: o.Lease, now: o.Now,
 		turn: make(chan struct{}, 1), lost: make(chan struct{}),
 	}
-	var waited time.Duration // slept, not read from the clock: that is the caller's
+	q := newQueue(s, base, o)
+	defer func() { q.leave(ctx) }()
+	var waited, left time.Duration // slept, not read from the clock: that is the caller's; left: while the lock was free
+	turn := func() error {
+		if o.Wait == 0 || left >= patience {
+			return nil
+		}
+		if w, ok := q.first(ctx); ok {
+			return fmt.Errorf("%w: %s waits for %s before (%s)", errNotFirst, w.Owner, l.key, w.For)
+		}
+		return nil
+	}
 	for failures := 0; ; {
-		again, err := l.try(ctx)
+		again, err := l.try(ctx, turn)
 		if err == nil && !again {
 			l.turn <- struct{}{}
 			return l, nil
@@ -153,7 +172,14 @@ func Acquire(ctx context.Context, s storage.Store, base string, o Options) (*Lea
 		if !errors.Is(err, ErrHeld) && !errors.Is(err, storage.ErrUnavailable) || ctx.Err() != nil || waited >= o.Wait {
 			return nil, fmt.Errorf("acquire table lock: %w", err)
 		}
+		if waited == 0 && o.Blocked != nil {
+			o.Blocked(err)
+		}
+		q.enter(ctx)
 		pause := min(pollEvery, o.Wait-waited)
+		if left += pause; !errors.Is(err, errNotFirst) {
+			left = 0
+		}
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
@@ -165,8 +191,12 @@ func Acquire(ctx context.Context, s storage.Store, base string, o Options) (*Lea
 	}
 }
 
-// try takes the lock, or says that it is worth to try again at once, or why it could not be taken.
-func (l *Lease) try(ctx context.Context) (again bool, err error) {
+// errNotFirst says that the lock is free, and left to somebody who waited before us.
+var errNotFirst = fmt.Errorf("%w by nobody, and wanted", ErrHeld)
+
+// try takes the lock, or says that it is worth to try again at once, or why it could not be taken. A lock that is free is
+// taken if turn agrees.
+func (l *Lease) try(ctx context.Context, turn func() error) (again bool, err error) {
 	var cond storage.Cond
 	data, info, err := l.store.Get(ctx, l.key)
 	switch {
@@ -191,6 +221,9 @@ func (l *Lease) try(ctx context.Context) (again bool, err error) {
 				ErrHeld, l.key, c.Owner, c.until().UTC().Format(time.RFC3339))
 		}
 		cond = storage.IfVersion(info.Version)
+	}
+	if err := turn(); err != nil {
+		return false, err
 	}
 	err = l.put(ctx, content{ValidUntil: l.now().Add(l.lease).UnixMilli(), Owner: l.owner}, cond)
 	if errors.Is(err, storage.ErrPrecondition) {
