@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"log/slog"
 	"os"
 	"strings"
@@ -15,7 +14,6 @@ import (
 	"github.com/lakectl/lakectl/ingest"
 	"github.com/lakectl/lakectl/ingest/checkpoint"
 	"github.com/lakectl/lakectl/table"
-	"github.com/lakectl/lakectl/table/record"
 	"github.com/lakectl/lakectl/table/timeline"
 	"github.com/lakectl/lakectl/verify/against"
 )
@@ -28,17 +26,17 @@ type againstReport struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
-// past is what the timeline says of where the rows of a snapshot come from.
-type past struct {
-	first checkpoint.Offsets // where each partition of the stream was begun
-	at    checkpoint.Offsets // where the table stands
-	loads map[string]bool    // instants of bootstrap commits
-	files map[string]bool    // of the history, that are loaded
-	fence checkpoint.Offsets // where the stream is taken again behind the loads
+// origins is what the timeline says of where the rows of a snapshot come from.
+type origins struct {
+	first checkpoint.Offsets             // where each partition of the stream was begun
+	at    checkpoint.Offsets             // where the table stands
+	loads map[string]bool                // instants of bootstrap commits
+	files map[string]checkpoint.LoadFile // of the history, by their names
+	fence checkpoint.Offsets             // where the stream is taken again behind the loads
 }
 
-func (x target) past(ctx context.Context, snap *table.Snapshot) (*past, error) {
-	p := &past{first: checkpoint.Offsets{}, at: checkpoint.Offsets{}, loads: map[string]bool{}, files: map[string]bool{}, fence: checkpoint.Offsets{}}
+func (x target) origins(ctx context.Context, snap *table.Snapshot) (*origins, error) {
+	p := &origins{first: checkpoint.Offsets{}, at: checkpoint.Offsets{}, loads: map[string]bool{}, files: map[string]checkpoint.LoadFile{}, fence: checkpoint.Offsets{}}
 	archived, err := snap.Archived(ctx)
 	if err != nil {
 		return nil, err
@@ -66,7 +64,7 @@ func (x target) past(ctx context.Context, snap *table.Snapshot) (*past, error) {
 	return p, nil
 }
 
-func (p *past) add(in timeline.Instant, m *action.CommitMetadata) error {
+func (p *origins) add(in timeline.Instant, m *action.CommitMetadata) error {
 	if text := m.ExtraMetadata[checkpoint.KeyLoad]; text != "" {
 		l, err := checkpoint.ParseLoad(text)
 		if err != nil {
@@ -75,7 +73,7 @@ func (p *past) add(in timeline.Instant, m *action.CommitMetadata) error {
 		p.loads[string(in.Requested)] = true
 		for _, part := range l.Partitions {
 			for _, f := range part.Files {
-				p.files[f.URI] = true
+				p.files[wholeFile.ReplaceAllString(f.URI, "")] = f
 			}
 		}
 		earliest(p.fence, l.Fence.From)
@@ -127,8 +125,8 @@ func checkSpecs(specs []string, configured bool) error {
 	for _, s := range specs {
 		switch {
 		case strings.HasPrefix(s, "path:") && s != "path:":
-		case s != "stream":
-			return usage("--against %s: expected stream or path:URI", s)
+		case s != "stream" && s != "history":
+			return usage("--against %s: expected history, stream or path:URI", s)
 		case !configured:
 			return usage("--against %s: the configuration says where that is: give -c FILE", s)
 		}
@@ -136,8 +134,8 @@ func checkSpecs(specs []string, configured bool) error {
 	return nil
 }
 
-func (x target) compare(ctx context.Context, a *app, spec string, o against.Options) (*againstReport, error) {
-	out := &againstReport{Spec: spec}
+func (x target) compare(ctx context.Context, a *app, spec string, o against.Options) (out *againstReport, err error) {
+	out = &againstReport{Spec: spec}
 	snap, err := x.t.Snapshot(ctx)
 	if err != nil {
 		return nil, err
@@ -150,6 +148,12 @@ func (x target) compare(ctx context.Context, a *app, spec string, o against.Opti
 		o.Whole = x.as.Index.Scope == "table" && len(x.as.PartitionBy) > 0
 	}
 	var want against.Side
+	done := func() error { return nil }
+	defer func() {
+		if done != nil {
+			err = errors.Join(err, done())
+		}
+	}()
 	switch uri, ok := strings.CutPrefix(spec, "path:"); {
 	case ok:
 		s3 := config.S3{}
@@ -158,9 +162,9 @@ func (x target) compare(ctx context.Context, a *app, spec string, o against.Opti
 		}
 		want, err = x.other(ctx, uri, s3)
 	case spec == "stream":
-		var done func() error
 		want, done, err = x.replayed(ctx, quiet(a.log), snap)
-		defer func() { err = errors.Join(err, done()) }()
+	default:
+		want, done, err = x.loaded(ctx, quiet(a.log), snap, &o, out)
 	}
 	if err != nil {
 		return nil, err
@@ -195,7 +199,7 @@ func (x target) other(ctx context.Context, uri string, s3 config.S3) (against.Si
 // replayed is the side of a table that is made of the history and the stream, up to where the snapshot stands. done removes it.
 func (x target) replayed(ctx context.Context, log *slog.Logger, snap *table.Snapshot) (side against.Side, done func() error, err error) {
 	done = func() error { return nil }
-	p, err := x.past(ctx, snap)
+	p, err := x.origins(ctx, snap)
 	if err != nil {
 		return side, done, err
 	}
@@ -216,6 +220,11 @@ func (x target) replayed(ctx context.Context, log *slog.Logger, snap *table.Snap
 	c.Path, c.Sync, c.Bootstrap = dir+"/table", nil, nil
 	c.Services = config.Services{Clean: config.Clean{Mode: "off"}, Archive: config.Archive{Mode: "off"}, Compaction: config.Compaction{Mode: "off"}, MetadataTable: new(bool)}
 	f.Tables = []config.Table{c}
+	if len(p.loads) > 0 {
+		if err := x.upsertHistory(ctx, log, p, &f, c); err != nil {
+			return side, done, err
+		}
+	}
 	j := &ingestion{file: strict(&f), log: log, untilCaughtUp: true, wrap: func(s ingest.Source) ingest.Source { return &bounded{s, p.first, p.at} }}
 	if err := j.run(ctx); err != nil {
 		return side, done, fmt.Errorf("replay: %w", err)
@@ -247,9 +256,13 @@ type bounded struct {
 func (b *bounded) Seek(ctx context.Context, _ checkpoint.Offsets) error {
 	err := b.Source.Seek(ctx, b.first.Clone())
 	if errors.Is(err, ingest.ErrLostOffsets) {
-		return fmt.Errorf("%w: the source no longer has all that the table was made of, so the stream cannot be taken as proof", err)
+		return notThere(err)
 	}
 	return err
+}
+
+func notThere(err error) error {
+	return fmt.Errorf("the source no longer has all that the table was made of, so it proves nothing: %w", err)
 }
 
 func (b *bounded) Ack(context.Context, checkpoint.Offsets) error { return nil }
@@ -262,7 +275,7 @@ func (b *bounded) End(ctx context.Context) (checkpoint.Offsets, error) {
 	for t, parts := range b.at {
 		for p, want := range parts {
 			if have, _ := end.Get(t, p); have < want {
-				return nil, &ingest.LostOffsetsError{Topic: t, Partition: p, Wanted: want, End: have}
+				return nil, notThere(&ingest.LostOffsetsError{Topic: t, Partition: p, Wanted: want, End: have})
 			}
 		}
 	}
@@ -283,81 +296,6 @@ func (b *bounded) Poll(ctx context.Context) ([]ingest.Message, error) {
 		out = append(out, m)
 	}
 	return out, err
-}
-
-// changes streams what the source says from some offsets to others, decoded.
-func (x target) changes(log *slog.Logger, from, to checkpoint.Offsets) func(ctx context.Context) iter.Seq2[record.Batch, error] {
-	return func(ctx context.Context) iter.Seq2[record.Batch, error] {
-		return func(yield func(record.Batch, error) bool) {
-			j := &ingestion{file: strict(x.of), log: log}
-			if err := j.decoded(ctx, x.t, x.as, from, to, func(b record.Batch) bool { return yield(b, nil) }); err != nil {
-				yield(record.Batch{}, err)
-			}
-		}
-	}
-}
-
-// decoded calls do with the rows of what a table's source holds between offsets, until it returns false.
-func (j *ingestion) decoded(ctx context.Context, t *table.Table, c config.Table, from, to checkpoint.Offsets, do func(record.Batch) bool) (err error) {
-	file := *j.file
-	file.Tables = []config.Table{c}
-	brokers, err := (&ingestion{file: &file, log: j.log}).startBrokers(ctx)
-	defer func() {
-		for _, b := range brokers {
-			b.Close()
-		}
-	}()
-	if err != nil {
-		return err
-	}
-	src, err := j.source(ctx, c, brokers, j.log)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, src.Close()) }()
-	s := &bounded{src, from, to}
-	if err := s.Seek(ctx, nil); err != nil {
-		return err
-	}
-	if _, err := s.End(ctx); err != nil {
-		return err
-	}
-	dec, err := decoderOf(ctx, t, c)
-	if err != nil {
-		return err
-	}
-	for at := from.Clone(); !at.Reached(to); {
-		ms, err := s.Poll(ctx)
-		if err != nil {
-			return fmt.Errorf("read the source: %w", err)
-		}
-		var data []ingest.Message
-		for _, m := range ms {
-			at.Set(m.Topic, m.Partition, m.Offset+1)
-			if !m.Marker {
-				data = append(data, m)
-			}
-		}
-		b, rejects, err := dec.Decode(ctx, data)
-		if err != nil {
-			return err
-		}
-		if len(rejects) > 0 {
-			m := rejects[0].Message
-			return &ingest.BadRecordError{Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Reason: rejects[0].Reason}
-		}
-		if b.Rows == nil {
-			continue
-		}
-		if b.NumRows() == 0 {
-			b.Release()
-			continue
-		}
-		if !do(b) {
-			return nil
-		}
-	}
-	return nil
 }
 
 func (r againstReport) text(w io.Writer) error {

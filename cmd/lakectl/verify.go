@@ -35,16 +35,17 @@ the configuration or the record index of the metadata table has them unique in t
 the local record index says is compared with the files, unless a running process works with it. Nothing is changed, but by
 --rebuild-metadata: it makes the metadata table anew before looking.
 
---against compares the rows with where they should come from: stream, which replays the source of the configuration up to the
-table's offsets into a table under state_dir; path:URI, another Hudi table. Rows are compared by an order-independent checksum of
-each partition and range of keys, and the first keys that differ are named with the values of both sides.
+--against compares the rows with where they should come from. history: what bootstrap loaded, read anew; rows that were written since are
+no difference, nor are those that the stream deleted since. stream: the history and the source of the configuration, upserted up to
+the table's offsets into a table under state_dir. path:URI: another Hudi table. Rows are compared by an order-independent
+checksum of each partition and range of keys, and the first keys that differ are named with the values of both sides.
 
 A table that is written meanwhile may seem to differ where it does not. Exit code 0: equal; 1: something differs; 6: files
 are damaged.`,
 		Example: `  lakectl verify --path s3://lake/shop/orders
   lakectl verify -c lake.yaml --keys --output json
   lakectl verify --path ./lake/orders --rebuild-metadata
-  lakectl verify -c lake.yaml --table orders --against stream
+  lakectl verify -c lake.yaml --table orders --against history --against stream
   lakectl verify --path ./lake/orders --against path:./lake/orders_copy`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -100,7 +101,7 @@ are damaged.`,
 	f := c.Flags()
 	f.BoolVar(&o.Keys, "keys", false, "look at all record keys")
 	f.IntVar(&o.Max, "max-differences", 0, "how many differences are described (default 100)")
-	f.StringArrayVar(&specs, "against", nil, "compare the rows too: stream or path:URI; may be repeated")
+	f.StringArrayVar(&specs, "against", nil, "compare the rows too: with history, stream or path:URI; may be repeated")
 	f.BoolVar(&rebuild, "rebuild-metadata", false, "make the metadata table anew first; writes to the table")
 	return c
 }
