@@ -26,6 +26,7 @@ type (
 var (
 	ErrNotFound = hms.ErrNotFound // no such table or database
 	ErrExists   = hms.ErrExists
+	ErrRefused  = hms.ErrRefused
 	// ErrMismatch says that the catalog has something else under the table's name, which altering cannot make agree.
 	ErrMismatch = errors.New("the catalog disagrees with the table")
 )
@@ -35,7 +36,7 @@ type Catalog interface {
 	Table(ctx context.Context, database, name string) (Table, error)
 	// CreateDatabase may say ErrExists.
 	CreateDatabase(ctx context.Context, name, description string) error
-	// CreateTable says ErrExists where there is a table of the name, ErrNotFound where there is no such database.
+	// CreateTable says ErrExists where there is a table of the name, ErrNotFound or ErrRefused where there is no such database.
 	CreateTable(ctx context.Context, t Table) error
 	// AlterTable takes a table that Table returned, with columns, parameters and storage as they shall be.
 	AlterTable(ctx context.Context, t Table, o AlterOptions) error

@@ -53,6 +53,7 @@ type TableReport struct {
 	Partitions []string `json:"partitions,omitempty"`
 	Moved      []string `json:"moved,omitempty"`  // partitions that were given another location
 	Commit     string   `json:"commit,omitempty"` // requested time of the newest commit that the catalog has been told of
+	Error      string   `json:"error,omitempty"`  // why it ended here
 }
 
 // Sync makes the catalog agree with the table as it is now: a copy-on-write table is registered under its name, a merge-on-read
@@ -72,6 +73,9 @@ func Sync(ctx context.Context, c Catalog, t *table.Table, o Options) (Report, er
 	var r Report
 	for _, v := range s.views {
 		done, err := s.sync(ctx, c, v)
+		if err != nil {
+			done.Error = err.Error()
+		}
 		r.Tables = append(r.Tables, done)
 		if err != nil {
 			return r, fmt.Errorf("table %s.%s: %w", s.database, v.name, err)
@@ -131,11 +135,13 @@ func (s *source) sync(ctx context.Context, c Catalog, v view) (TableReport, erro
 func (s *source) create(ctx context.Context, c Catalog, v view) (Table, error) {
 	t := s.table(v)
 	err := c.CreateTable(ctx, t)
-	if errors.Is(err, ErrNotFound) {
-		if err = c.CreateDatabase(ctx, s.database, "made by lakectl"); err != nil && !errors.Is(err, ErrExists) {
-			return t, fmt.Errorf("create database %s: %w", s.database, err)
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrRefused) { // metastores say the latter, for an invalid object, where the database is missing
+		// Whatever comes of that, the database may be there now, as other tables are registered at the same time: a metastore does not
+		// always say ErrExists then.
+		made := c.CreateDatabase(ctx, s.database, "made by lakectl")
+		if err = c.CreateTable(ctx, t); err != nil && made != nil && !errors.Is(made, ErrExists) {
+			err = fmt.Errorf("create database %s: %w", s.database, made)
 		}
-		err = c.CreateTable(ctx, t)
 	}
 	if err != nil && !errors.Is(err, ErrExists) { // somebody else was faster
 		return t, err

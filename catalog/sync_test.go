@@ -35,10 +35,13 @@ type store struct {
 	parts  map[string]map[string]catalog.Partition
 	calls  []string
 	fail   string // a call that fails
+
+	refuse     bool  // to create tables
+	noDatabase error // what CreateTable says where it is missing
 }
 
 func newMemory() *store {
-	return &store{dbs: map[string]bool{}, tables: map[string]catalog.Table{}, parts: map[string]map[string]catalog.Partition{}}
+	return &store{dbs: map[string]bool{}, tables: map[string]catalog.Table{}, parts: map[string]map[string]catalog.Partition{}, noDatabase: catalog.ErrRefused}
 }
 
 var errDown = errors.New("down")
@@ -60,13 +63,19 @@ func (m *store) Table(_ context.Context, db, name string) (catalog.Table, error)
 }
 
 func (m *store) CreateDatabase(_ context.Context, name, _ string) error {
+	if m.dbs[name] {
+		return catalog.ErrExists
+	}
 	m.dbs[name] = true
 	return m.call("CreateDatabase")
 }
 
 func (m *store) CreateTable(_ context.Context, t catalog.Table) error {
-	if !m.dbs[t.Database] {
-		return catalog.ErrNotFound
+	switch {
+	case !m.dbs[t.Database]:
+		return m.noDatabase
+	case m.refuse:
+		return catalog.ErrRefused
 	}
 	m.tables[t.Database+"."+t.Name], m.parts[t.Database+"."+t.Name] = t, map[string]catalog.Partition{}
 	return m.call("CreateTable")
@@ -385,6 +394,26 @@ func TestPartitions(t *testing.T) {
 	}
 	if got := m.tables["shop.orders"]; got.Storage.Location != o.Location || got.Storage.SerDe.Parameters["path"] != o.Location {
 		t.Errorf("moved: %+v", got.Storage)
+	}
+}
+
+// TestNoDatabase: catalogs say in two ways that a database is missing, and one of them may mean something else.
+func TestNoDatabase(t *testing.T) {
+	tb := create(t, table.Config{})
+	commit(t, tb, small, []string{""}, `[{"id":"1","part":"eu","n":7}]`)
+	for _, says := range []error{catalog.ErrNotFound, catalog.ErrRefused} {
+		m := newMemory()
+		m.noDatabase = says
+		syncTo(t, m, tb)
+		if d := cmp.Diff([]string{"CreateDatabase", "CreateTable", "Table", "AlterTable"}, m.told()); d != "" {
+			t.Errorf("%v: %s", says, d)
+		}
+	}
+	m := newMemory()
+	m.dbs["shop"], m.refuse = true, true
+	r, err := catalog.Sync(context.Background(), m, tb, catalog.Options{Database: "shop", Location: "file:/lake"})
+	if !errors.Is(err, catalog.ErrRefused) || len(r.Tables) != 1 || r.Tables[0].Error == "" {
+		t.Errorf("%+v %v", r, err)
 	}
 }
 

@@ -95,6 +95,9 @@ func (r syncReport) text(w io.Writer) error {
 		}
 		for _, t := range s.Tables {
 			var did []string
+			if t.Error != "" {
+				did = append(did, "failed")
+			}
 			if t.Created {
 				did = append(did, would(r.DryRun, "created", "be created"))
 			}
