@@ -47,7 +47,7 @@ func (x *run) merge(ctx context.Context, parts []*Partition, left int) error {
 	if !x.p.shared {
 		ok := parts[:0:0]
 		for _, part := range parts { // by itself, so that a bad file stops no other
-			err := x.lookAhead(ctx, []*Partition{part})
+			err := x.lookAhead(ctx, []*Partition{part}, false)
 			switch {
 			case err == nil:
 				ok = append(ok, part)
@@ -105,7 +105,7 @@ func (m *merging) partition(ctx context.Context, part *Partition, left int) (flu
 		end := uint32(0)
 		for b, err := range m.run.Load.batches(ctx, groups{in, r, 0, r.Groups()}, nil) {
 			if err != nil {
-				return flushed, errors.Join(fmt.Errorf("%s: %w", in.file.URI, err), r.Close())
+				return flushed, errors.Join(err, r.Close())
 			}
 			if m.bytes > m.limit {
 				if b.from > from {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lakectl/lakectl/bootstrap/history"
 	"github.com/lakectl/lakectl/format"
+	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/ingest/checkpoint"
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table"
@@ -38,8 +39,17 @@ type Plan struct {
 	Files    int
 	Out      int // about how many base files they become
 
-	all    []Partition // of the source, loaded ones too
-	shared bool        // rows of several partitions of the source meet where keys have to be unique
+	all     []Partition                 // of the source, loaded ones too, each with all its files
+	shared  bool                        // rows of several partitions of the source meet where keys have to be unique
+	held    []string                    // partitions of the table that held rows before the load began, ordered
+	done    map[string]string           // files that are loaded, by URI: the partition of the table
+	commits map[timeline.Time]ownCommit // of the load
+}
+
+// ownCommit is a commit of the load at hand.
+type ownCommit struct {
+	checkpoint.Load
+	inserts bool // it looked at nothing that was there
 }
 
 // Unit is what one commit brings.
@@ -55,6 +65,7 @@ type Partition struct {
 	Target string // of the table; "" also where its columns decide row by row
 	Bytes  int64
 	consts []arrow.Array
+	met    bool // rows of it, or of a file that another took the place of, may be in the table
 }
 
 // fenced is the object that a load writes before anything else.
@@ -64,47 +75,32 @@ type fenced struct {
 	Source  string           `json:"source"`
 	Created time.Time        `json:"created"`
 	Fence   checkpoint.Fence `json:"fence"`
+	Held    []string         `json:"held,omitempty"` // partitions of the table that had rows
 }
 
 // Plan looks at stream, table and source, in this order, and says what is to be done. It goes on with an unfinished load of
 // the same source. Nothing is written.
 func (l *Load) Plan(ctx context.Context) (*Plan, error) {
 	p := &Plan{Source: l.source.Name}
-	var done map[string]bool // files that are loaded
 	if l.t != nil {
 		last, err := l.unfinished(ctx)
 		if err != nil {
 			return nil, err
 		}
 		if last != nil {
-			if last.Source != l.source.Name {
-				return nil, fmt.Errorf("%w: load %s of %s; finish it with its own configuration, or begin anew (--again)", ErrOther, last.ID, last.Source)
-			}
-			p.ID, p.Fence, p.Resumed = last.ID, last.Fence, true
-			loads, err := l.loads(ctx, last.ID)
-			if err != nil {
+			if err := l.resume(ctx, p, last); err != nil {
 				return nil, err
 			}
-			done = map[string]bool{}
-			for _, c := range loads {
-				p.Done = max(p.Done, c.Done)
-				if c.Fence.Until != nil {
-					p.Complete, p.Fence = true, c.Fence
-				}
-				for _, part := range c.Partitions {
-					p.Loaded++
-					for _, f := range part.Files {
-						done[f.URI] = true
-					}
-				}
-			}
 			switch {
-			case p.Complete && !l.o.Again:
-				return p, nil
+			case !l.o.Again && last.Source != p.Source && !p.Complete:
+				return nil, fmt.Errorf("%w: load %s of %s; finish it with its own configuration, or begin anew (--again)", ErrOther, last.ID, last.Source)
+			case last.Source != p.Source || p.Complete && l.o.Again:
+				p = &Plan{Source: p.Source}
 			case p.Complete:
-				*p, done = Plan{Source: l.source.Name}, nil
+				return p, nil
+			default:
+				p.Loaded = 0 // divide counts partitions
 			}
-			p.Loaded = 0
 		}
 	}
 	if p.ID == "" {
@@ -116,7 +112,32 @@ func (l *Load) Plan(ctx context.Context) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, l.divide(p, parts, done)
+	return p, l.divide(p, parts)
+}
+
+// resume makes p what is left of a load.
+func (l *Load) resume(ctx context.Context, p *Plan, last *fenced) error {
+	snap, err := l.t.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	p.ID, p.Fence, p.Resumed, p.held, p.done = last.ID, last.Fence, true, last.Held, map[string]string{}
+	if p.commits, err = l.commits(ctx, snap, last.ID); err != nil {
+		return err
+	}
+	for _, c := range p.commits {
+		p.Done = max(p.Done, c.Done)
+		if c.Fence.Until != nil {
+			p.Complete, p.Fence = true, c.Fence
+		}
+		for _, part := range c.Partitions {
+			p.Loaded++
+			for _, f := range part.Files {
+				p.done[f.URI] = part.Path
+			}
+		}
+	}
+	return nil
 }
 
 // fence notes where the stream stands, before the source is looked at: what is changed from now on, the stream tells.
@@ -130,6 +151,15 @@ func (l *Load) fence(ctx context.Context, p *Plan) error {
 			return err
 		}
 		p.Fence.Table = at
+		snap, err := l.t.Snapshot(ctx)
+		if err != nil {
+			return err
+		}
+		for _, sl := range snap.View().Latest() {
+			if at, found := slices.BinarySearch(p.held, sl.Group.Partition); !found {
+				p.held = slices.Insert(p.held, at, sl.Group.Partition)
+			}
+		}
 	}
 	if l.o.Stream == nil {
 		return nil
@@ -196,7 +226,7 @@ func (l *Load) note(ctx context.Context, p *Plan) error {
 	if p.Resumed {
 		return nil
 	}
-	b, err := json.MarshalIndent(fenced{1, p.ID, p.Source, l.o.Now().UTC(), p.Fence}, "", " ")
+	b, err := json.MarshalIndent(fenced{1, p.ID, p.Source, l.o.Now().UTC(), p.Fence, p.held}, "", " ")
 	if err != nil {
 		return err
 	}
@@ -210,21 +240,17 @@ func (l *Load) note(ctx context.Context, p *Plan) error {
 	return nil
 }
 
-// loads are the commits of a load, archived ones too.
-func (l *Load) loads(ctx context.Context, id string) ([]checkpoint.Load, error) {
-	snap, err := l.t.Snapshot(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var out []checkpoint.Load
-	take := func(extra map[string]string) error {
-		text := extra[checkpoint.KeyLoad]
+// commits are those of a load, archived ones too.
+func (l *Load) commits(ctx context.Context, snap *table.Snapshot, id string) (map[timeline.Time]ownCommit, error) {
+	out := map[timeline.Time]ownCommit{}
+	take := func(at timeline.Time, m *action.CommitMetadata) error {
+		text := m.ExtraMetadata[checkpoint.KeyLoad]
 		if text == "" {
 			return nil
 		}
 		c, err := checkpoint.ParseLoad(text)
 		if err == nil && c.ID == id {
-			out = append(out, c)
+			out[at] = ownCommit{c, m.OperationType == "BULK_INSERT"}
 		}
 		return err
 	}
@@ -234,7 +260,7 @@ func (l *Load) loads(ctx context.Context, id string) ([]checkpoint.Load, error) 
 		}
 		m, err := l.t.Commit(ctx, in)
 		if err == nil {
-			err = take(m.ExtraMetadata)
+			err = take(in.Requested, m)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("instant %s: %w", in.Requested, err)
@@ -246,7 +272,7 @@ func (l *Load) loads(ctx context.Context, id string) ([]checkpoint.Load, error) 
 	}
 	for _, in := range archived {
 		if in.Commit != nil {
-			if err := take(in.Commit.ExtraMetadata); err != nil {
+			if err := take(in.Requested, in.Commit); err != nil {
 				return nil, fmt.Errorf("instant %s: %w", in.Requested, err)
 			}
 		}
@@ -258,7 +284,19 @@ func (l *Load) loads(ctx context.Context, id string) ([]checkpoint.Load, error) 
 const minUnit = 1 << 30
 
 // divide makes units of what is not done.
-func (l *Load) divide(p *Plan, parts []history.Partition, done map[string]bool) error {
+func (l *Load) divide(p *Plan, parts []history.Partition) error {
+	gone := map[string]bool{} // partitions of the table with rows of files that are not in the source any more
+	listed := map[string]bool{}
+	for _, part := range parts {
+		for _, f := range part.Files {
+			listed[f.URI] = true
+		}
+	}
+	for uri, target := range p.done {
+		if !listed[uri] {
+			gone[target] = true
+		}
+	}
 	targets := map[string]bool{}
 	var todo []Partition
 	for _, part := range parts {
@@ -278,11 +316,15 @@ func (l *Load) divide(p *Plan, parts []history.Partition, done map[string]bool) 
 			targets[x.Target] = true
 		}
 		p.all = append(p.all, x)
-		x.Files = slices.DeleteFunc(slices.Clone(part.Files), func(f history.File) bool { return done[f.URI] })
+		x.Files = slices.DeleteFunc(slices.Clone(part.Files), func(f history.File) bool {
+			_, ok := p.done[f.URI]
+			return ok
+		})
 		if len(x.Files) == 0 {
 			p.Loaded++
 			continue
 		}
+		x.met = len(x.Files) < len(part.Files) || gone[x.Target] || len(gone) > 0 && (!l.fixed || l.o.Unique == "table")
 		for _, f := range x.Files {
 			x.Bytes += f.Size
 		}

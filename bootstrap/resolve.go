@@ -122,7 +122,7 @@ func (l *Load) look(ctx context.Context, inputs []*input, places []place, column
 		}
 		for m, err := range l.batches(ctx, groups{&input{part: x.part, file: x.file}, r, 0, r.Groups()}, nil) {
 			if err != nil {
-				return nil, fmt.Errorf("%s: %w", x.file.URI, err)
+				return nil, err
 			}
 			var idx []int32
 			for i := range m.NumRows() {

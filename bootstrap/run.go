@@ -51,6 +51,9 @@ type run struct {
 	r      *Report
 	done   int                        // units that are committed
 	losers map[string]map[uint32]bool // by URI, the rows that another row of their key stands for
+	bad    map[string]bool            // partitions of the source of which a file could not be read when keys were looked at
+	met    map[string]bool            // partitions of the source with rows of keys that rows loaded before have
+	begun  map[timeline.Time]bool     // the commits of the load that the plan knows of or this run made
 
 	mu sync.Mutex
 	at Progress
@@ -61,7 +64,11 @@ type run struct {
 // committed stays in every case, and the next run goes on behind it.
 func (l *Load) Run(ctx context.Context, p *Plan) (*Report, error) {
 	start := l.o.Now()
-	x := &run{Load: l, p: p, done: p.Done, r: &Report{ID: p.ID, Complete: p.Complete, Fence: p.Fence, Empty: p.Empty}}
+	x := &run{Load: l, p: p, done: p.Done, r: &Report{ID: p.ID, Complete: p.Complete, Fence: p.Fence, Empty: p.Empty},
+		bad: map[string]bool{}, met: map[string]bool{}, begun: map[timeline.Time]bool{}}
+	for at := range p.commits {
+		x.begun[at] = true
+	}
 	err := x.run(ctx)
 	x.r.Elapsed = l.o.Now().Sub(start)
 	return x.r, err
@@ -83,7 +90,7 @@ func (x *run) run(ctx context.Context) error {
 		for i := range all {
 			all[i] = &x.p.all[i]
 		}
-		if err := x.lookAhead(ctx, all); err != nil {
+		if err := x.lookAhead(ctx, all, true); err != nil {
 			return err
 		}
 	}
@@ -136,7 +143,7 @@ func theirs(err error) bool {
 // unit loads some partitions with one commit, or each with some where they hold rows. left is how many units there are with
 // this one.
 func (x *run) unit(ctx context.Context, u Unit, left int) error {
-	live, err := x.live(ctx, u)
+	live, err := x.live(ctx)
 	if err != nil {
 		return err
 	}
@@ -145,15 +152,16 @@ func (x *run) unit(ctx context.Context, u Unit, left int) error {
 	for i := range u.Partitions {
 		part := &u.Partitions[i]
 		switch {
-		case live == nil || !live(part):
-			fresh = append(fresh, part)
-		case x.o.Existing == Skip:
+		case x.bad[part.Path]: // that was told
+		case x.o.Existing == Skip && x.held(part):
 			x.r.Skipped = append(x.r.Skipped, part.Path)
 			x.tick(1, part.Bytes, 0, len(part.Files))
-		case x.o.Existing == Refuse:
+		case x.o.Existing == Refuse && x.held(part):
 			x.fail(part, fmt.Errorf("%w: %s of the table; write existing: refresh to merge them by the ordering fields, or skip", ErrExisting, orTable(part.Target)))
-		default:
+		case part.met || x.met[part.Path] || live(part):
 			held = append(held, part)
+		default:
+			fresh = append(fresh, part)
 		}
 	}
 	if len(held) > 0 {
@@ -173,9 +181,18 @@ func orTable(target string) string {
 	return "partition " + target
 }
 
+// held says whether rows stood where those of a partition go when the load began.
+func (x *run) held(p *Partition) bool {
+	if !x.fixed {
+		return len(x.p.held) > 0
+	}
+	return slices.Contains(x.p.held, p.Target)
+}
+
 // live says which partitions cannot be inserted without a look at what is there: all, once the stream has gone on; else those
-// that hold file groups which this load did not make. Nil: none.
-func (x *run) live(ctx context.Context, u Unit) (func(*Partition) bool, error) {
+// that hold anything but what this load inserted. A file group that the load merged rows into may have those of others, and
+// the group of a bucket takes all rows of its bucket.
+func (x *run) live(ctx context.Context) (func(*Partition) bool, error) {
 	at, _, err := x.offsets(ctx)
 	if err != nil {
 		return nil, err
@@ -187,53 +204,34 @@ func (x *run) live(ctx context.Context, u Unit) (func(*Partition) bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	own, err := x.instants(ctx, snap)
+	own, err := x.commits(ctx, snap, x.p.ID)
 	if err != nil {
 		return nil, err
 	}
-	foreign := map[string]bool{}
+	mixed := map[string]bool{}
 	for _, sl := range snap.View().Latest() {
-		if !own[timeline.Time(sl.BaseInstant)] {
-			foreign[sl.Group.Partition] = true
+		if x.o.BucketOf != nil || len(sl.Logs) > 0 || !own[timeline.Time(sl.BaseInstant)].inserts {
+			mixed[sl.Group.Partition] = true
 		}
-	}
-	if len(foreign) == 0 {
-		return nil, nil
 	}
 	if !x.fixed || x.o.Unique == "table" {
-		return func(*Partition) bool { return true }, nil
+		return func(*Partition) bool { return len(mixed) > 0 }, nil
 	}
-	return func(p *Partition) bool { return foreign[p.Target] }, nil
+	return func(p *Partition) bool { return mixed[p.Target] }, nil
 }
 
-// instants are those of the commits of this load.
-func (x *run) instants(ctx context.Context, snap *table.Snapshot) (map[timeline.Time]bool, error) {
-	out := map[timeline.Time]bool{}
-	for _, in := range snap.Timeline().Completed().Instants {
-		if !in.Action.Writes() {
-			continue
-		}
-		m, err := x.t.Commit(ctx, in)
-		if err != nil {
-			return nil, fmt.Errorf("instant %s: %w", in.Requested, err)
-		}
-		if c, err := checkpoint.ParseLoad(m.ExtraMetadata[checkpoint.KeyLoad]); err == nil && c.ID == x.p.ID {
-			out[in.Requested] = true
-		}
-	}
-	archived, err := snap.Archived(ctx)
+// alone makes sure that no other process loads the same: what it committed, the plan does not know.
+func (x *run) alone(ctx context.Context, snap *table.Snapshot) error {
+	own, err := x.commits(ctx, snap, x.p.ID)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	for _, in := range archived {
-		if in.Commit == nil {
-			continue
-		}
-		if c, err := checkpoint.ParseLoad(in.Commit.ExtraMetadata[checkpoint.KeyLoad]); err == nil && c.ID == x.p.ID {
-			out[in.Requested] = true
+	for at := range own {
+		if !x.begun[at] {
+			return fmt.Errorf("%w: commit %s of load %s was made by another lakectl bootstrap; once that has ended, run the command again", table.ErrConflict, at, x.p.ID)
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // inputsOf are the files of partitions.
@@ -264,6 +262,9 @@ func (x *run) bulk(ctx context.Context, parts []*Partition, left int) (err error
 		}
 		err = errors.Join(err, b.Abort(context.WithoutCancel(ctx)))
 	}()
+	if err := x.alone(ctx, b.Before()); err != nil {
+		return err
+	}
 	c, err := x.fillAll(ctx, b, parts, noted)
 	if err != nil {
 		return err
@@ -303,10 +304,14 @@ func (x *run) fillAll(ctx context.Context, b *table.Bulk, parts []*Partition, no
 	tick := func(bytes, rows int64, files int) { x.tick(0, bytes, rows, files) }
 	var fills []*filling
 	if !x.fixed {
-		fills = []*filling{{l: x.Load, b: b, inputs: x.inputsOf(parts), tick: tick, limit: x.o.Memory / 2, slots: slots}}
+		f := &filling{l: x.Load, b: b, inputs: x.inputsOf(parts), tick: tick, limit: x.o.Memory / 2, slots: slots}
+		if !x.p.shared {
+			f.seen = newSeen(x.o.Dir, x.o.Memory/4)
+		}
+		fills = append(fills, f)
 	} else {
-		for _, p := range parts {
-			f := &filling{l: x.Load, b: b, target: p.Target, inputs: x.inputsOf([]*Partition{p}), tick: tick, limit: x.o.Memory / 2 / n, slots: slots}
+		for _, same := range x.together(parts) {
+			f := &filling{l: x.Load, b: b, target: same[0].Target, inputs: x.inputsOf(same), tick: tick, limit: x.o.Memory / 2 / n, slots: slots}
 			if !x.p.shared {
 				f.seen = newSeen(x.o.Dir, x.o.Memory/4/n)
 			}
@@ -354,6 +359,22 @@ func (x *run) fillAll(ctx context.Context, b *table.Bulk, parts []*Partition, no
 		}
 	}
 	return c, nil
+}
+
+// together divides partitions of the source by what has to be written as one: those of one partition of the table, where its
+// rows are in order or in buckets.
+func (x *run) together(parts []*Partition) [][]*Partition {
+	var out [][]*Partition
+	at := map[string]int{}
+	for _, p := range parts {
+		i, ok := at[p.Target]
+		if !ok || !x.sorted() {
+			i, out = len(out), append(out, nil)
+			at[p.Target] = i
+		}
+		out[i] = append(out[i], p)
+	}
+	return out
 }
 
 func partsOf(inputs []*input) []*Partition {
@@ -404,6 +425,7 @@ func (x *run) draft(ctx context.Context, c *checkpoint.Load, at checkpoint.Offse
 
 func (x *run) committed(info table.CommitInfo, c checkpoint.Load, h checkpoint.History) {
 	x.done = c.Done
+	x.begun[info.Instant.Requested] = true
 	x.r.Commits++
 	x.r.Fence = c.Fence
 	x.r.Complete = c.Fence.Until != nil
@@ -423,17 +445,38 @@ func (x *run) committed(info table.CommitInfo, c checkpoint.Load, h checkpoint.H
 	}
 }
 
+// whole are partitions with all their files, those that are loaded too.
+func (x *run) whole(parts []*Partition) []*Partition {
+	out := slices.Clone(parts)
+	for i, p := range out {
+		if p.met {
+			at := slices.IndexFunc(x.p.all, func(q Partition) bool { return q.Path == p.Path })
+			out[i] = &x.p.all[at]
+		}
+	}
+	return out
+}
+
 // lookAhead finds the keys that come twice in partitions before any of these is loaded, and says which rows are to be left out.
-func (x *run) lookAhead(ctx context.Context, parts []*Partition) (err error) {
+// With spare, partitions with files that cannot be read are left out instead of ending it: once they can be, their rows are merged.
+func (x *run) lookAhead(ctx context.Context, parts []*Partition, spare bool) (err error) {
 	s := newSeen(x.o.Dir, x.o.Memory/2)
 	defer func() { err = errors.Join(err, s.close()) }()
-	inputs := x.inputsOf(parts)
+	inputs := x.inputsOf(x.whole(parts))
 	eg, ectx := errgroup.WithContext(ctx)
 	eg.SetLimit(x.o.Parallelism)
 	for _, in := range inputs {
 		eg.Go(func() error {
-			if err := x.readKeys(ectx, in, s); err != nil {
-				return fmt.Errorf("%s: %w", in.file.URI, err)
+			err := x.readKeys(ectx, in, s)
+			if err == nil || !spare || ectx.Err() != nil || !theirs(err) {
+				return err
+			}
+			x.mu.Lock()
+			known := x.bad[in.part.Path]
+			x.bad[in.part.Path] = true
+			x.mu.Unlock()
+			if !known {
+				x.fail(in.part, err)
 			}
 			return nil
 		})
@@ -442,13 +485,17 @@ func (x *run) lookAhead(ctx context.Context, parts []*Partition) (err error) {
 		return err
 	}
 	twice, err := s.twice()
-	if err != nil || len(twice) == 0 {
+	if err != nil {
 		return err
+	}
+	if twice = x.readable(inputs, twice); len(twice) == 0 {
+		return nil
 	}
 	lost, err := x.resolve(ctx, inputs, twice)
 	if err != nil {
 		return err
 	}
+	x.meet(inputs, twice)
 	if x.losers == nil {
 		x.losers = map[string]map[uint32]bool{}
 	}
@@ -458,23 +505,56 @@ func (x *run) lookAhead(ctx context.Context, parts []*Partition) (err error) {
 	return nil
 }
 
+// readable leaves out rows of partitions that cannot be read.
+func (x *run) readable(inputs []*input, twice [][]place) (out [][]place) {
+	if len(x.bad) == 0 {
+		return twice
+	}
+	for _, g := range twice {
+		if g = slices.DeleteFunc(g, func(p place) bool { return x.bad[inputs[p.file].part.Path] }); len(g) > 1 {
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+// meet notes the partitions with rows that win over rows of files which are loaded: then they were not there to be compared with.
+func (x *run) meet(inputs []*input, twice [][]place) {
+	if len(x.p.done) == 0 {
+		return
+	}
+	loaded := func(p place) bool {
+		_, ok := x.p.done[inputs[p.file].file.URI]
+		return ok
+	}
+	for _, g := range twice {
+		if !slices.ContainsFunc(g, loaded) {
+			continue
+		}
+		for _, p := range g {
+			if in := inputs[p.file]; !loaded(p) && !in.losers[p.row] {
+				x.met[in.part.Path] = true
+			}
+		}
+	}
+}
+
 // readKeys notes the keys of a file.
-func (x *run) readKeys(ctx context.Context, in *input, s *seen) error {
+func (x *run) readKeys(ctx context.Context, in *input, s *seen) (err error) {
 	r, err := x.source.Open(ctx, in.part.Partition, in.file)
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer func() { err = errors.Join(err, r.Close()) }()
 	within := func(i int) string { return in.part.Target }
-	anywhere := x.o.Unique == "table" || len(x.o.Keys.Partition) == 0
-	if anywhere {
+	if x.anywhere() {
 		within = nil
 	}
 	g := groups{in, r, 0, r.Groups()}
 	if x.adopts && r.Parquet() != nil {
 		from := uint32(0)
 		for i := range g.to {
-			keys, err := x.keysOf(g, i)
+			keys, err := x.keysOf(g, i, from)
 			if err != nil {
 				return err
 			}
@@ -490,7 +570,7 @@ func (x *run) readKeys(ctx context.Context, in *input, s *seen) error {
 		if err != nil {
 			return err
 		}
-		if !anywhere {
+		if !x.anywhere() {
 			within = m.Partitions.Value
 		}
 		if err := s.add(m.Keys, within, in.no, m.from); err != nil {
@@ -499,6 +579,9 @@ func (x *run) readKeys(ctx context.Context, in *input, s *seen) error {
 	}
 	return nil
 }
+
+// anywhere says whether a key is unique in the table rather than in its partition.
+func (l *Load) anywhere() bool { return l.o.Unique == "table" || len(l.o.Keys.Partition) == 0 }
 
 func equal(a, b checkpoint.Offsets) bool {
 	return maps.EqualFunc(a, b, func(x, y map[int32]int64) bool { return maps.Equal(x, y) })

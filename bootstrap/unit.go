@@ -1,6 +1,7 @@
 package bootstrap
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -109,16 +110,21 @@ func (f *filling) write(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	eg, ctx := errgroup.WithContext(ctx)
-	for _, p := range pieces {
+	return each(ctx, f.slots, pieces, f.piece)
+}
+
+// each calls do for each of all, at once for as many as there are slots. It ends with the first error, also that of ctx.
+func each[T any](ctx context.Context, slots chan struct{}, all []T, do func(context.Context, T) error) error {
+	eg, ectx := errgroup.WithContext(ctx)
+	for _, x := range all {
 		select {
-		case f.slots <- struct{}{}:
-		case <-ctx.Done():
-			return eg.Wait()
+		case slots <- struct{}{}:
+		case <-ectx.Done():
+			return cmp.Or(eg.Wait(), ctx.Err())
 		}
 		eg.Go(func() error {
-			defer func() { <-f.slots }()
-			return f.piece(ctx, p)
+			defer func() { <-slots }()
+			return do(ectx, x)
 		})
 	}
 	return eg.Wait()
@@ -216,7 +222,7 @@ func (f *filling) piece(ctx context.Context, p piece) (err error) {
 			err = f.copyRows(ctx, s, g)
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", g.file.URI, err)
+			return err
 		}
 	}
 	return s.close(ctx)
@@ -244,9 +250,9 @@ func (f *filling) adopt(ctx context.Context, s *sink, g groups, columns []parque
 				return err
 			}
 		}
-		keys, err := f.l.keysOf(g, i)
+		keys, err := f.l.keysOf(g, i, from)
 		if err != nil {
-			return fmt.Errorf("row group %d, rows %d to %d: %w", i, from, from+uint32(n)-1, err)
+			return err
 		}
 		for try := 0; ; try++ {
 			if s.open == nil {
@@ -270,11 +276,11 @@ func (f *filling) adopt(ctx context.Context, s *sink, g groups, columns []parque
 			break
 		}
 		if err == nil {
-			err = f.note(keys, g.input, from)
+			err = f.note(keys, nil, g.input, from)
 		}
 		keys.Release()
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: row group %d: %w", g.file.URI, i, err)
 		}
 		from += uint32(n)
 		f.tick(n*perRow, n, 0)
@@ -283,13 +289,13 @@ func (f *filling) adopt(ctx context.Context, s *sink, g groups, columns []parque
 	return nil
 }
 
-// note counts rows and looks at their keys.
-func (f *filling) note(keys *array.String, x *input, from uint32) error {
+// note counts rows and looks at their keys. Within is as of seen.add.
+func (f *filling) note(keys *array.String, within func(int) string, x *input, from uint32) error {
 	f.mu.Lock()
 	x.rows += int64(keys.Len())
 	f.mu.Unlock()
 	if f.seen != nil {
-		return f.seen.add(keys, nil, x.no, from)
+		return f.seen.add(keys, within, x.no, from)
 	}
 	var sum keyset.Sum
 	for i := range keys.Len() {
@@ -327,8 +333,16 @@ func (f *filling) columns(g groups) ([]parquet.AdoptColumn, bool) {
 	return out, true
 }
 
-// keysOf makes the record keys of a row group of which all columns go over as they are.
-func (l *Load) keysOf(g groups, group int) (*array.String, error) {
+// keysOf makes the record keys of a row group of which all columns go over as they are, and whose first row is number from.
+func (l *Load) keysOf(g groups, group int, from uint32) (*array.String, error) {
+	keys, err := l.groupKeys(g, group)
+	if err != nil {
+		return nil, fmt.Errorf("%s: row group %d, rows from %d on: %w", g.file.URI, group, from, err)
+	}
+	return keys, nil
+}
+
+func (l *Load) groupKeys(g groups, group int) (*array.String, error) {
 	src, consts := g.reader.Parquet(), g.part.consts
 	s := l.m.Schema()
 	var stored, made []arrow.Field
@@ -396,6 +410,7 @@ func inFile(src *parquet.File, name string) string {
 }
 
 // batches yields rows of a file as the table has them, with the number of the first. Losers are left out. Batches are borrowed.
+// Errors name the file.
 func (l *Load) batches(ctx context.Context, g groups, want *arrow.Schema) iter.Seq2[mapped, error] {
 	return func(yield func(mapped, error) bool) {
 		keyer, err := record.NewKeyer(l.m.Schema(), l.o.Keys)
@@ -417,7 +432,7 @@ func (l *Load) batches(ctx context.Context, g groups, want *arrow.Schema) iter.S
 				}
 				b, err := l.convert(ctx, keyer, rec, want)
 				if err != nil {
-					yield(mapped{}, fmt.Errorf("rows from %d on: %w", at, err))
+					yield(mapped{}, fmt.Errorf("%s: rows from %d on: %w", g.file.URI, at, err))
 					return
 				}
 				m := mapped{Batch: b, from: uint32(at), rows: int(rec.NumRows())}
@@ -506,7 +521,11 @@ func shares(r *history.Reader, size int64) func(rows int) int64 {
 
 // count is note for rows some of which may be left out.
 func (f *filling) count(m mapped, x *input) error {
-	if err := f.note(m.Keys, x, m.from); err != nil {
+	var within func(int) string
+	if !f.l.fixed && !f.l.anywhere() {
+		within = m.Partitions.Value
+	}
+	if err := f.note(m.Keys, within, x, m.from); err != nil {
 		return err
 	}
 	f.mu.Lock()
@@ -521,46 +540,36 @@ func (f *filling) sortInto(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, sorter.Close()) }()
 	var mu sync.Mutex
 	ids := map[string]string{}
-	eg, ectx := errgroup.WithContext(ctx)
-	for _, x := range f.inputs {
-		select {
-		case f.slots <- struct{}{}:
-		case <-ectx.Done():
-			return eg.Wait()
+	if err := each(ctx, f.slots, f.inputs, func(ctx context.Context, x *input) error {
+		r, err := f.l.source.Open(ctx, x.part.Partition, x.file)
+		if err != nil {
+			return err
 		}
-		eg.Go(func() error {
-			defer func() { <-f.slots }()
-			r, err := f.l.source.Open(ectx, x.part.Partition, x.file)
+		share := shares(r, x.file.Size)
+		for m, err := range f.l.batches(ctx, groups{x, r, 0, r.Groups()}, f.b.Schema()) {
 			if err != nil {
 				return err
 			}
-			share := shares(r, x.file.Size)
-			for m, err := range f.l.batches(ectx, groups{x, r, 0, r.Groups()}, f.b.Schema()) {
-				if err != nil {
-					return fmt.Errorf("%s: %w", x.file.URI, err)
-				}
-				if err := f.count(m, x); err != nil {
-					return err
-				}
-				err := func() error {
-					mu.Lock() // the sorter and ids are one goroutine's at a time
-					defer mu.Unlock()
-					into, err := f.groupsOf(ectx, m.Batch, ids)
-					if err != nil {
-						return err
-					}
-					return sorter.Add(m.Batch, into)
-				}()
-				if err != nil {
-					return err
-				}
-				f.tick(share(m.rows), int64(m.rows), 0)
+			if err := f.count(m, x); err != nil {
+				return err
 			}
-			f.tick(0, 0, 1)
-			return nil
-		})
-	}
-	if err := eg.Wait(); err != nil {
+			err := func() error {
+				mu.Lock() // the sorter and ids are one goroutine's at a time
+				defer mu.Unlock()
+				into, err := f.groupsOf(ctx, m.Batch, ids)
+				if err != nil {
+					return err
+				}
+				return sorter.Add(m.Batch, into)
+			}()
+			if err != nil {
+				return err
+			}
+			f.tick(share(m.rows), int64(m.rows), 0)
+		}
+		f.tick(0, 0, 1)
+		return nil
+	}); err != nil {
 		return err
 	}
 	s := &sink{f: f}
