@@ -7,6 +7,7 @@ import (
 	"embed"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -19,8 +20,10 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/spf13/cobra"
 
+	"github.com/lakectl/lakectl/audit"
 	"github.com/lakectl/lakectl/cmd/lakectl/config"
 	"github.com/lakectl/lakectl/ingest"
+	"github.com/lakectl/lakectl/ingest/checkpoint"
 	"github.com/lakectl/lakectl/table"
 )
 
@@ -29,16 +32,22 @@ import (
 //go:embed events/*.jsonl.gz
 var captured embed.FS
 
+// warehouse holds orders as a Hive warehouse kept them: a table partitioned by dt, of Parquet files. history/make.py makes them.
+//
+//go:embed history/dt=*
+var warehouse embed.FS
+
 const demoTopic = "pgschema.public.orders"
 
 func (a *app) demoCommand() *cobra.Command {
 	var dir string
 	c := &cobra.Command{
 		Use:   "demo [--dir DIR]",
-		Short: "Show the whole story on this machine: change events from Kafka into Hudi tables, and read back",
-		Long: `Run a Kafka broker inside the process, feed it with change events that Debezium captured from PostgreSQL, bring them into
-two Hudi tables under DIR, and read these back. Nothing need be installed, and no network is used. A second run on the same
-DIR goes on where the first ended: a few changes more, and nothing twice.`,
+		Short: "Show the whole story on this machine: Hive history and change events from Kafka into Hudi tables, and read back",
+		Long: `Run a Kafka broker inside the process, feed it with change events that Debezium captured from PostgreSQL; load a small Hive
+history into a Hudi table, hand over to the stream, bring the events into two tables under DIR, compact, prove that nothing was lost,
+and read back. Nothing need be installed, and no network is used. A second run on the same DIR goes on where the first ended: a few
+changes more, and nothing twice.`,
 		Example: "  lakectl demo\n  lakectl demo --dir /tmp/lake",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -69,6 +78,9 @@ type demoTable struct {
 }
 
 type demoReport struct {
+	History  int64        `json:"history_rows"` // loaded in this run
+	Handoff  string       `json:"handoff"`      // catching-up or complete
+	Proven   bool         `json:"proven"`       // by audit, of every table
 	Dir      string       `json:"dir"`
 	Config   string       `json:"config"`
 	Run      int          `json:"run"`
@@ -110,6 +122,9 @@ func (a *app) demo(ctx context.Context, dir string) error {
 		a.say("   Run %d on this directory: the tables know the offsets that they stand at, and go on from there;\n   %d new events were appended to %s.\n", runs, newEvents, demoTopic)
 	}
 
+	if err := a.demoHistory(ctx, f, r); err != nil {
+		return err
+	}
 	var mu sync.Mutex
 	j := &ingestion{file: f, log: a.log, untilCaughtUp: true, committed: func(name string, c ingest.Committed) {
 		mu.Lock()
@@ -127,35 +142,29 @@ func (a *app) demo(ctx context.Context, dir string) error {
 	if err := j.run(ctx); err != nil {
 		return err
 	}
-	a.say("2. They were brought into Hudi tables, the offsets inside each commit:\n")
+	a.say("3. The events are brought into Hudi tables, the offsets inside each commit; orders begins exactly where its load said:\n")
 	for n, t := range f.Tables {
-		d := r.Tables[n]
-		if d.Rows, err = countRows(ctx, t); err != nil {
+		if err := a.demoFinish(ctx, t, r.Tables[n], r); err != nil {
 			return err
 		}
-		at, tab, err := openConfigured(ctx, t)
-		if err != nil {
-			return err
-		}
-		if d.DuckDBSQL, err = duckdbView(ctx, at, tab, t.Name, "snapshot"); err != nil {
-			return err
-		}
-		a.say("   %-10s %d messages in %d commits: %d inserted, %d updated, %d deleted; %d rows before, %d now\n              in %s\n",
-			d.Name, d.Messages, d.Commits, d.Inserted, d.Updated, d.Deleted, d.Before, d.Rows, d.Path)
+	}
+	a.say("4. Log files of orders are merged into its base files (lakectl compact), so that every engine sees all of it.\n")
+	if r.Handoff == checkpoint.Complete {
+		a.say("5. The overlap of history and stream is past, and a certificate says so; lakectl audit proves every table: no offset\n   skipped, none taken twice, every count closes: %v.\n", r.Proven)
 	}
 	orders := r.Tables[0]
-	a.say("3. Read back, the first rows of %s:\n\n", orders.Name)
+	a.say("6. Read back, the first rows of %s:\n\n", orders.Name)
 	if a.output == "text" {
 		if err := a.read(ctx, readFlags{selector: selector{path: orders.Path}, query: "snapshot", limit: 5, sort: true, format: "table"}); err != nil {
 			return err
 		}
 	}
 	r.Commands = demoCommands(orders.Path, conf)
-	a.say("\n4. Go on yourself:\n\n")
+	a.say("\n7. Go on yourself:\n\n")
 	for _, c := range r.Commands {
 		a.say("   %s\n", c)
 	}
-	a.say("\n5. Or in DuckDB, which needs to know no Hudi:\n\n")
+	a.say("\n8. Or in DuckDB, which needs to know no Hudi:\n\n")
 	for _, d := range r.Tables {
 		a.say("%s\n\n", d.DuckDBSQL)
 	}
@@ -166,6 +175,99 @@ func (a *app) demo(ctx context.Context, dir string) error {
 		return a.answer(r, nil)
 	}
 	return nil
+}
+
+// demoHistory loads the history of orders, if that has not been done.
+func (a *app) demoHistory(ctx context.Context, f *config.File, r *demoReport) error {
+	if err := writeHistory(filepath.Join(r.Dir, "warehouse", "orders_history")); err != nil {
+		return err
+	}
+	j := &ingestion{file: f, log: a.log}
+	brokers, err := j.startBrokers(ctx)
+	defer func() {
+		for _, b := range brokers {
+			b.Close()
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	done, err := a.bootstrapTable(ctx, j, f.Tables[0], brokers, bootstrapFlags{})
+	if err != nil {
+		return err
+	}
+	r.History = done.Rows
+	if done.Commits == 0 {
+		a.say("2. The history of %s is loaded already, by load %s.\n", done.Table, done.ID)
+		return nil
+	}
+	a.say("2. History first: %d rows in %d files of a Hive table become the Hudi table %s, in %d commit. It notes where the\n"+
+		"   stream stood before: %s is where ingestion will begin, so that what both tell of is taken from both.\n", done.Rows, done.Files, done.Table, done.Commits, done.From)
+	return nil
+}
+
+// demoFinish compacts a table, audits it and notes how it stands.
+func (a *app) demoFinish(ctx context.Context, c config.Table, d *demoTable, r *demoReport) (err error) {
+	at, err := locate(ctx, c.Path, config.S3{})
+	if err != nil {
+		return err
+	}
+	t, err := table.Open(ctx, at.store, at.base, tableOptions(c, a.log))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.Close(context.WithoutCancel(ctx))) }()
+	a.say("   %-10s %d messages in %d commits: %d inserted, %d updated, %d deleted\n              in %s\n",
+		d.Name, d.Messages, d.Commits, d.Inserted, d.Updated, d.Deleted, d.Path)
+	if c.Type == "mor" {
+		p := compactionPolicy(c.Services)
+		p.MaxDeltaCommits = 1
+		compacted := &compactionReport{}
+		if err := compacted.run(ctx, t, p, false, true, true); err != nil {
+			return err
+		}
+	}
+	if d.Rows, err = countRows(ctx, c); err != nil {
+		return err
+	}
+	proof, err := audit.Run(ctx, at.store, t)
+	if err != nil {
+		return err
+	}
+	if r.Tables[0] == d {
+		r.Proven = true
+	}
+	r.Proven = r.Proven && proof.Proven
+	handoffs, err := audit.Handoffs(ctx, at.store, t)
+	if err != nil {
+		return err
+	}
+	for _, h := range handoffs {
+		r.Handoff = h.State
+	}
+	d.DuckDBSQL, err = duckdbView(ctx, at, t, c.Name, "snapshot")
+	return err
+}
+
+// writeHistory puts the embedded history into a directory, unless it is there.
+func writeHistory(dir string) error {
+	return fs.WalkDir(warehouse, "history", func(name string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		to := filepath.Join(dir, filepath.FromSlash(strings.TrimPrefix(name, "history/")))
+		if _, err := os.Stat(to); err == nil {
+			return nil
+		}
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return err
+		}
+		data, err := warehouse.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		return writeWhole(to, data)
+	})
 }
 
 // say tells the story, which --output json replaces by its facts.
@@ -192,7 +294,9 @@ func demoCommands(orders, conf string) []string {
 		self + " read --path " + orders + " --format jsonl --meta --sort --limit 3",
 		self + " inspect timeline --path " + orders,
 		self + " inspect files --path " + orders,
+		self + " inspect handoff --path " + orders,
 		self + " audit --path " + orders,
+		self + " verify -c " + conf + " --keys",
 		self + " view --path " + orders + " --for duckdb",
 		self + " ingest -c " + conf + " --until-caught-up",
 	}
@@ -213,19 +317,19 @@ sources:
 tables:
   - name: orders
     path: %s
+    type: mor
     key: [order_id, line]
     index: {type: bucket, buckets: 2}
     from: {source: shop, topics: [%s], format: debezium-json}
+    bootstrap:
+      hive: {path: %s, format: parquet}
+      drop: [dt]              # the partition key of the history; the table has no partitions
+      overlap: 3650d          # the events were captured long ago: take the stream from its start
   - name: customers
     path: %s
     key: [id]
     from: {source: shop, topics: [pgschema.public.customers], format: debezium-json}
-`, q("state"), q("events", "*.jsonl*"), q("tables", "orders"), demoTopic, q("tables", "customers"))
-}
-
-func openConfigured(ctx context.Context, c config.Table) (location, *table.Table, error) {
-	s := selector{path: c.Path}
-	return s.open(ctx)
+`, q("state"), q("events", "*.jsonl*"), q("tables", "orders"), demoTopic, q("warehouse", "orders_history"), q("tables", "customers"))
 }
 
 // countRows counts the rows of a table, 0 where there is none yet.

@@ -525,7 +525,7 @@ func (s *Source) At(ctx context.Context, t time.Time) (checkpoint.Offsets, error
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.o.Timeout)
 	defer cancel()
-	listed, err := s.adm.ListOffsetsAfterMilli(ctx, t.UnixMilli(), slices.Sorted(maps.Keys(at))...)
+	listed, err := s.adm.ListOffsetsAfterMilli(ctx, max(t.UnixMilli(), 0), slices.Sorted(maps.Keys(at))...)
 	if err == nil {
 		err = listed.Error()
 	}
