@@ -24,7 +24,6 @@ import (
 	"github.com/lakectl/lakectl/internal/budget"
 	"github.com/lakectl/lakectl/storage/trace"
 	"github.com/lakectl/lakectl/table"
-	"github.com/lakectl/lakectl/table/timeline"
 )
 
 func (a *app) ingestCommand() *cobra.Command {
@@ -342,13 +341,4 @@ func (j *ingestion) source(ctx context.Context, c config.Table, brokers map[stri
 		return nil, usage("source %s: %s", c.From.Source, err)
 	}
 	return kafka.New(ctx, o)
-}
-
-func layoutOf(t *table.Table) (timeline.Layout, error) {
-	p := t.Properties()
-	v, err := strconv.Atoi(p["hoodie.table.version"])
-	if err != nil {
-		return timeline.Layout{}, fmt.Errorf("hoodie.table.version %q is no number", p["hoodie.table.version"])
-	}
-	return timeline.LayoutFor(v, p)
 }
