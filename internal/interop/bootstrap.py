@@ -8,6 +8,7 @@ from cell import OWNED, Cell, timeline
 
 DAYS = ["2024-01-01", "2024-01-02", "2024-01-03"]
 ODD = ["a:b%c", "x y", "zürich 七", "a=b"]  # what Hive escapes in paths, and what it does not
+NULL = "__HIVE_DEFAULT_PARTITION__"
 EMPTY = "nothing yet"  # a partition that is registered and has no files
 
 # name in the history, type there, type in messages, type of the table as Arrow
@@ -99,7 +100,8 @@ class History:
     def read(self, fmt):
         """What Spark reads, in the types that the columns have in the end."""
         if fmt not in self.made:
-            self.made[fmt] = self.query(f"select {', '.join(f'cast({n} as {t}) as {n}' if fmt == 'csv' else n for n, t, _ in columns(fmt))}, part from hist.{fmt}")
+            self.made[fmt] = self.query(f"select {', '.join(f'cast({n} as {t}) as {n}' if fmt == 'csv' else n for n, t, _ in columns(fmt))}, "
+                                        f"nullif(part, '{NULL}') as part from hist.{fmt}")  # of text it reads the null's name as a text
         return self.made[fmt]
 
 
@@ -154,7 +156,9 @@ class Named(Cell):
         return self.s.report.check(f"{self.title}: {what}", f)
 
     def bootstrap(self, *more):
-        return self.l.run("bootstrap", "-c", self.l.config, *more)
+        r = self.l.run("bootstrap", "-c", self.l.config, *more)
+        self.l.run("sync", "-c", self.l.config)
+        return r
 
     # --- readers
     def own(self, *more):
@@ -234,16 +238,20 @@ def edited(t, ids, by):
     return pa.Table.from_pylist(out, t.schema)
 
 
-def loaded(suite, history, fmt, version, kind, **over):
-    """One history becomes a table; then Spark writes into it."""
-    want = history.read(fmt)
+def loaded(suite, history, fmt, version, kind, deletes=False, **over):
+    """One history becomes a table; then Spark writes into it. Where the table's partitions are those of the history, some are left out:
+    Spark takes a path with a colon for one with a scheme, and one with an equals sign for the name and value of a column."""
+    want, boot = history.read(fmt), {}
+    if over.get("partition") == "part":
+        out = ODD[:1] if over.get("hive_style") else [ODD[0], ODD[3]]
+        boot["partitions"] = "part is null or " + " and ".join(f"part != '{v}'" for v in out)
+        want = want.filter(pa.compute.invert(pa.compute.is_in(want["part"], pa.array(out))))
     for i, f in enumerate(want.schema):
         if pa.types.is_int8(f.type) or pa.types.is_int16(f.type):
             want = want.set_column(i, f.name, want.column(i).cast(pa.int32()))
     declared = {n: d for n, _, d in columns(fmt)}
-    boot = {}
     if fmt == "csv":
-        boot = {"columns": {n: {"expr": f"try_cast({n} as {d})"} for n, _, d in columns(fmt) if d != "string"}}
+        boot |= {"columns": {n: {"expr": f"try_cast({n} as {d})"} for n, _, d in columns(fmt) if d != "string"}}
     x = Named(suite, history, "s3", f"boot_{fmt}_{kind}", f"hist.{fmt}", version, kind, declared=declared, bootstrap=boot, **over)
     if not x.c("lakectl bootstrap", lambda: x.bootstrap() and None):
         return
@@ -251,13 +259,14 @@ def loaded(suite, history, fmt, version, kind, **over):
     x.c("lakectl verify", lambda: x.verify() and None)
     x.c("lakectl audit", lambda: x.audit() and None)
     ids = sorted(want["id"].to_pylist())
-    up, gone = edited(want, ids[:1000:29], 7), want.filter(pa.compute.is_in(want["id"], pa.array(ids[10:1000:97])))
+    up, gone = edited(want, ids[:1000:29], 7), want.filter(pa.compute.is_in(want["id"], pa.array(ids[10:1000:97] if deletes else [], pa.int64())))
 
     def spark_writes():
         x.write("upsert", up)
-        x.write("delete", gone)
+        if deletes:
+            x.write("delete", gone)
         x.l.run("sync", "-c", x.l.config)
-    if x.c("Spark upserts and deletes", spark_writes):
+    if x.c(f"Spark upserts{' and deletes' if deletes else ''}", spark_writes):
         out = set(up["id"].to_pylist()) | set(gone["id"].to_pylist())
         kept = want.filter(pa.compute.invert(pa.compute.is_in(want["id"], pa.array(sorted(out)))))
         x.read_all("after Spark", pa.concat_tables([kept, up.filter(pa.compute.invert(pa.compute.is_in(up["id"], gone["id"].combine_chunks())))]))
@@ -271,8 +280,8 @@ def formats(suite):
             return
     on = {"services": {"metadata_table": True}}
     for fmt, version, kind, over in (
-            ("parquet", 9, "cow", {"partition": "part", **on}), ("parquet", 9, "mor", {}), ("legacy", 6, "cow", {"partition": "part", "hive_style": True}),
-            ("hive", 9, "cow", {"index": {"type": "record"}}), ("orc", 9, "mor", {"partition": "part", "hive_style": True, **on}), ("text", 9, "cow", {}), ("csv", 6, "mor", {}),
+            ("parquet", 9, "cow", {"partition": "part", "deletes": True, **on}), ("parquet", 9, "mor", {}), ("legacy", 6, "cow", {"partition": "part", "hive_style": True}),
+            ("hive", 9, "cow", {"index": {"type": "record"}}), ("orc", 9, "mor", {"deletes": True, "partition": "part", "hive_style": True, **on}), ("text", 9, "cow", {}), ("csv", 6, "mor", {}),
             ("json", 9, "cow", {"index": {"type": "bucket", "buckets": 2}})):
         loaded(suite, history, fmt, version, kind, **over)
 

@@ -54,6 +54,7 @@ if hive := os.environ.get("INTEROP_HIVE"):
         "spark.jars": ",".join(jars + [f"{lib}/{j}" for j in os.listdir(lib) if j.startswith("hive-hcatalog-core")]),
         "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
         "spark.hadoop.hive.exec.dynamic.partition.mode": "nonstrict",
+        "spark.hadoop.parquet.avro.write-old-list-structure": "false",  # which has no null elements
     }
     if hive.startswith("4"):  # it has no get_table; of the clients that Spark 3.5 can load, only 3.1 asks get_table_req
         conf |= {"spark.sql.hive.metastore.version": "3.1.3", "spark.sql.hive.metastore.jars": "path",
