@@ -87,7 +87,8 @@ func (c *Client) CreateDatabase(ctx context.Context, name, description string) e
 	return nil
 }
 
-// CreateTable registers a table, or returns an error wrapping ErrExists, or ErrNotFound if there is no such database. The metastore makes
+// CreateTable registers a table, or returns an error wrapping ErrExists. If there is no such database, metastores 3.1 and 4.0 say ErrRefused
+// and name the database, others may say ErrNotFound. The metastore makes
 // the folder of the table's location where it is missing and does not look into it.
 func (c *Client) CreateTable(ctx context.Context, t Table) error {
 	_, err := c.do(ctx, call{
