@@ -33,7 +33,7 @@ import (
 
 // world is a history and the table that it is loaded into, in one store.
 type world struct {
-	t       testing.TB
+	t       *testing.T
 	s       storage.Store
 	dir     history.Dir
 	c       table.Config
@@ -44,7 +44,7 @@ type world struct {
 }
 
 // newWorld has a history of JSON lines in folders dt=..., for a table with key id, partitioned by dt, ordered by ts.
-func newWorld(t testing.TB) *world {
+func newWorld(t *testing.T) *world {
 	return &world{
 		t: t, s: mem.New(), now: time.Now(),
 		dir:     history.Dir{URI: "mem:hive/orders", Format: history.JSON, Columns: "id string, ts bigint, name string"},
