@@ -41,6 +41,7 @@ type world struct {
 	to      table.Options
 	now     time.Time
 	locator func() table.Locator
+	ctx     context.Context // of loads; nil: any
 }
 
 // newWorld has a history of JSON lines in folders dt=..., for a table with key id, partitioned by dt, ordered by ts.
@@ -90,13 +91,16 @@ func (w *world) load(s storage.Store) (*bootstrap.Report, error) {
 
 // loadFrom does something between plan and run.
 func (w *world) loadFrom(s storage.Store, between func(*bootstrap.Plan)) (*bootstrap.Report, error) {
-	ctx := context.Background()
+	ctx := w.ctx
+	if ctx == nil {
+		ctx = context.Background()
+	}
 	w.now = w.now.Add(10 * time.Minute)
 	t, err := w.open(s)
 	if err != nil {
 		return nil, err
 	}
-	defer t.Close(ctx)
+	defer func() { _ = t.Close(context.WithoutCancel(ctx)) }() // a store that fails on purpose fails here too
 	source, err := history.FromDir(ctx, w.dir, w.stores)
 	if err != nil {
 		return nil, err
