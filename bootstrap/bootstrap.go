@@ -56,9 +56,9 @@ type Stream interface {
 	At(ctx context.Context, t time.Time) (checkpoint.Offsets, error)
 	// End returns the end offset of every partition now.
 	End(ctx context.Context) (checkpoint.Offsets, error)
-	// Replay yields the changes in [from, to) in the order of each partition, with at most about bytes of messages in a batch, which the
-	// consumer releases.
-	Replay(ctx context.Context, from, to checkpoint.Offsets, bytes int64) iter.Seq2[record.Batch, error]
+	// Replay yields the changes in [from, to) in the order of each partition, those of a partition that from does not name from its
+	// beginning. Batches are of a few megabytes, and the consumer releases them. That the stream no longer holds some of it is an error.
+	Replay(ctx context.Context, from, to checkpoint.Offsets) iter.Seq2[record.Batch, error]
 }
 
 // Options say how a history becomes rows of a table. Zero values mean the default.

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/lakectl/lakectl/bootstrap/history"
 	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/ingest/checkpoint"
 	"github.com/lakectl/lakectl/table"
@@ -96,17 +98,23 @@ func (m *merging) partition(ctx context.Context, part *Partition, left int) (flu
 			return flushed, err
 		}
 		share := shares(r, in.file.Size)
-		from := uint32(0) // of the rows since the last commit
+		loaded := m.parts(in.file)
+		from := loaded // the first row since the last commit
 		note := func(uri string, rows int64) {
 			p := &m.loaded[len(m.loaded)-1]
 			p.Rows += rows
 			p.Files = append(p.Files, checkpoint.LoadFile{URI: uri, Size: in.file.Size, Rows: rows, Version: in.file.Version})
 		}
-		end := uint32(0)
+		end := from
 		for b, err := range m.run.Load.batches(ctx, groups{in, r, 0, r.Groups()}, nil) {
 			if err != nil {
 				return flushed, errors.Join(err, r.Close())
 			}
+			if b.from+uint32(b.rows) <= loaded {
+				m.tick(0, share(b.rows), 0, 0)
+				continue
+			}
+			from = min(from, b.from)
 			if m.bytes > m.limit {
 				if b.from > from {
 					note(fmt.Sprintf("%s#%d-%d", in.file.URI, from, b.from-1), int64(b.from-from))
@@ -131,6 +139,25 @@ func (m *merging) partition(ctx context.Context, part *Partition, left int) (flu
 	return flushed, nil
 }
 
+// parts is how many rows of a file earlier runs have brought, from its first on. They end where a batch does.
+func (m *merging) parts(f history.File) (rows uint32) {
+	for _, c := range m.p.commits {
+		for _, p := range c.Partitions {
+			for _, have := range p.Files {
+				span, ok := strings.CutPrefix(have.URI, f.URI+"#")
+				var from, to uint32
+				if !ok || have.Size != f.Size || have.Version != f.Version {
+					continue
+				}
+				if n, err := fmt.Sscanf(span, "%d-%d", &from, &to); n == 2 && err == nil && span == fmt.Sprintf("%d-%d", from, to) {
+					rows = max(rows, to+1)
+				}
+			}
+		}
+	}
+	return rows
+}
+
 // take holds a batch until the next commit.
 func (m *merging) take(b mapped) {
 	p := &m.loaded[len(m.loaded)-1]
@@ -145,16 +172,24 @@ func (m *merging) take(b mapped) {
 	for _, c := range b.Rows.Columns() {
 		m.bytes += int64(c.Data().SizeInBytes())
 	}
+	m.bytes += int64(b.NumRows()) * keyBytes
 }
 
-// commit merges what is held.
+// keyBytes is about what a key costs while its changes are looked for.
+const keyBytes = 40
+
+// errMerge tells what is wrong with table or stream from what is wrong with a file of the history: other files do not help.
+var errMerge = errors.New("merge rows into the table")
+
+// commit merges what is held. Everything that it decides by, it reads under the table's lock.
 func (m *merging) commit(ctx context.Context, left int) error {
 	x, err := m.t.Begin(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errMerge, err)
 	}
 	info, c, h, err := m.upsert(ctx, x, left)
 	if err != nil {
+		err = fmt.Errorf("%w: %w", errMerge, err)
 		if errors.Is(err, table.ErrUnknownOutcome) || errors.Is(err, table.ErrFenced) {
 			return err
 		}
@@ -165,6 +200,13 @@ func (m *merging) commit(ctx context.Context, left int) error {
 }
 
 func (m *merging) upsert(ctx context.Context, x *table.Txn, left int) (info table.CommitInfo, c checkpoint.Load, h checkpoint.History, err error) {
+	snap, err := m.t.Current(ctx)
+	if err == nil {
+		err = m.alone(ctx, snap)
+	}
+	if err != nil {
+		return
+	}
 	for _, b := range m.batches {
 		if err = x.Upsert(ctx, b, m.o.Locator); err != nil {
 			return
@@ -179,7 +221,7 @@ func (m *merging) upsert(ctx context.Context, x *table.Txn, left int) (info tabl
 	}
 	var replayed int64
 	if m.o.Stream != nil && !equal(at, m.p.Fence.From) {
-		for b, err := range m.o.Stream.Replay(ctx, m.p.Fence.From, at, m.limit) {
+		for b, err := range m.o.Stream.Replay(ctx, m.p.Fence.From, at) {
 			if err != nil {
 				return info, c, h, fmt.Errorf("replay the stream since the fence: %w", err)
 			}

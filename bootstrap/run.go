@@ -1,6 +1,7 @@
 package bootstrap
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -105,7 +106,8 @@ func (x *run) run(ctx context.Context) error {
 		}
 	}
 	if len(x.r.Failed) > 0 {
-		return fmt.Errorf("%w: %d: the first is %s: %w", ErrFailed, len(x.r.Failed), x.r.Failed[0].Partition, x.r.Failed[0].Err)
+		f := x.r.Failed[0]
+		return fmt.Errorf("%w: %d: the first is %s: %w", ErrFailed, len(x.r.Failed), cmp.Or(f.Partition, "the whole history"), f.Err)
 	}
 	return nil
 }
@@ -131,7 +133,7 @@ func (x *run) fail(part *Partition, err error) {
 
 // theirs says whether an error is the source's, so that others may be loaded all the same.
 func theirs(err error) bool {
-	for _, e := range []error{context.Canceled, context.DeadlineExceeded, table.ErrFenced, table.ErrConflict, table.ErrUnknownOutcome,
+	for _, e := range []error{context.Canceled, context.DeadlineExceeded, table.ErrFenced, table.ErrConflict, table.ErrUnknownOutcome, errMerge,
 		storage.ErrUnavailable, storage.ErrPermission, syscall.ENOSPC} {
 		if errors.Is(err, e) {
 			return false
@@ -171,8 +173,16 @@ func (x *run) unit(ctx context.Context, u Unit, left int) error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	return x.bulk(ctx, fresh, left)
+	err = x.bulk(ctx, fresh, left)
+	if errors.Is(err, errMoved) {
+		x.o.Log.Info("the table has moved on since it was looked at: rows are merged", "reason", err)
+		return x.merge(ctx, fresh, left)
+	}
+	return err
 }
+
+// errMoved says that others wrote to the table between the look at it and the lock.
+var errMoved = errors.New("others have written where rows were to be inserted")
 
 func orTable(target string) string {
 	if target == "" {
@@ -264,6 +274,15 @@ func (x *run) bulk(ctx context.Context, parts []*Partition, left int) (err error
 	}()
 	if err := x.alone(ctx, b.Before()); err != nil {
 		return err
+	}
+	if len(parts) > 0 { // what was seen before the lock was ours may be old
+		live, err := x.live(ctx)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(parts, live) {
+			return errMoved
+		}
 	}
 	c, err := x.fillAll(ctx, b, parts, noted)
 	if err != nil {

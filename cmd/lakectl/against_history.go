@@ -213,7 +213,7 @@ func (x target) changes(log *slog.Logger, from, to checkpoint.Offsets) func(ctx 
 				yield(record.Batch{}, err)
 				return
 			}
-			for b, err := range j.stream(x.as, x.t, brokers, log).Replay(ctx, from, to, 64<<20) {
+			for b, err := range j.stream(x.as, x.t, brokers, log).Replay(ctx, from, to) {
 				if errors.Is(err, ingest.ErrLostOffsets) {
 					err = notThere(err)
 				}

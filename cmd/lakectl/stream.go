@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"time"
 
 	"github.com/lakectl/lakectl/cmd/lakectl/config"
@@ -33,7 +34,15 @@ type timed interface {
 
 func (j *ingestion) stream(c config.Table, t *table.Table, brokers map[string]*embedded.Broker, log *slog.Logger) *stream {
 	return &stream{t: t, c: c, open: func(ctx context.Context) (ingest.Source, error) {
-		src, err := j.source(ctx, c, brokers, log)
+		// What is read again has been there: a gap is never skipped, and topics that came since are read from their beginning.
+		file := *j.file
+		file.Sources = maps.Clone(file.Sources)
+		settings := file.Sources[c.From.Source]
+		if settings.Type != "file" {
+			settings.OnLostOffsets, settings.Start = "fail", "earliest"
+		}
+		file.Sources[c.From.Source] = settings
+		src, err := (&ingestion{file: &file, log: j.log}).source(ctx, c, brokers, log)
 		if err != nil {
 			return nil, err
 		}
@@ -52,7 +61,7 @@ func (s *stream) with(ctx context.Context, do func(ingest.Source) error) (err er
 
 // At is where the source stood at a time.
 func (s *stream) At(ctx context.Context, t time.Time) (out checkpoint.Offsets, err error) {
-	return out, s.with(ctx, func(src ingest.Source) error {
+	err = s.with(ctx, func(src ingest.Source) error {
 		x, ok := src.(timed)
 		if !ok {
 			return fmt.Errorf("the source cannot tell where it stood at a time")
@@ -60,18 +69,20 @@ func (s *stream) At(ctx context.Context, t time.Time) (out checkpoint.Offsets, e
 		out, err = x.At(ctx, t)
 		return err
 	})
+	return out, err
 }
 
 // End is where the source ends now.
 func (s *stream) End(ctx context.Context) (out checkpoint.Offsets, err error) {
-	return out, s.with(ctx, func(src ingest.Source) error {
+	err = s.with(ctx, func(src ingest.Source) error {
 		out, err = src.End(ctx)
 		return err
 	})
+	return out, err
 }
 
 // Replay yields the changes in [from, to).
-func (s *stream) Replay(ctx context.Context, from, to checkpoint.Offsets, bytes int64) iter.Seq2[record.Batch, error] {
+func (s *stream) Replay(ctx context.Context, from, to checkpoint.Offsets) iter.Seq2[record.Batch, error] {
 	return func(yield func(record.Batch, error) bool) {
 		stopped := errors.New("stopped")
 		err := s.with(ctx, func(src ingest.Source) error {
@@ -79,48 +90,9 @@ func (s *stream) Replay(ctx context.Context, from, to checkpoint.Offsets, bytes 
 			if err != nil {
 				return err
 			}
-			if err := src.Seek(ctx, from.Clone()); err != nil {
-				return err
-			}
-			at := from.Clone()
-			for !at.Reached(to) {
-				limited, cancel := context.WithTimeout(ctx, quietFor)
-				ms, err := src.Poll(limited)
-				cancel()
-				if err != nil {
-					if ctx.Err() == nil && limited.Err() != nil {
-						return fmt.Errorf("%w: nothing came for %s, and the table has taken messages up to %s, of which those from %s on are not there", ingest.ErrUnreachable, quietFor, to, at)
-					}
-					return err
-				}
-				wanted := ms[:0]
-				for _, m := range ms {
-					end, ok := to.Get(m.Topic, m.Partition)
-					if !ok || m.Offset >= end {
-						if ok {
-							at.Set(m.Topic, m.Partition, end)
-						}
-						continue
-					}
-					at.Set(m.Topic, m.Partition, m.Offset+1)
-					if !m.Marker {
-						wanted = append(wanted, m)
-					}
-				}
-				if len(wanted) == 0 {
-					continue
-				}
-				b, rejects, err := dec.Decode(ctx, wanted)
+			for b, err := range ingest.Replay(ctx, src, dec, from, to, s.c.From.OnError, quietFor) {
 				if err != nil {
 					return err
-				}
-				// What ingestion put in quarantine did not become a row then, and does not now.
-				if len(rejects) > 0 && s.c.From.OnError == ingest.OnErrorFail {
-					m := rejects[0].Message
-					return &ingest.BadRecordError{Topic: m.Topic, Partition: m.Partition, Offset: m.Offset, Reason: rejects[0].Reason}
-				}
-				if b.Rows == nil || b.NumRows() == 0 {
-					continue
 				}
 				if !yield(b, nil) {
 					return stopped
