@@ -253,6 +253,9 @@ func (x *examination) table(ctx context.Context, c config.Table) (out *doctorTab
 		if err := x.source(ctx, out, t, c); err != nil {
 			return nil, err
 		}
+		if err := x.catalogs(ctx, out, c); err != nil {
+			return nil, err
+		}
 	}
 	if !out.failed() || out.Facts.Table != nil || out.Facts.Sample != nil {
 		a := doctor.Advise(out.Facts)
