@@ -8,6 +8,8 @@ import (
 	"net"
 	"syscall"
 
+	"github.com/lakectl/lakectl/bootstrap"
+	"github.com/lakectl/lakectl/bootstrap/history"
 	"github.com/lakectl/lakectl/catalog"
 	"github.com/lakectl/lakectl/catalog/hms"
 	"github.com/lakectl/lakectl/cmd/lakectl/config"
@@ -18,6 +20,7 @@ import (
 	"github.com/lakectl/lakectl/storage"
 	"github.com/lakectl/lakectl/table"
 	"github.com/lakectl/lakectl/table/lock"
+	"github.com/lakectl/lakectl/table/record"
 	"github.com/lakectl/lakectl/table/schema"
 )
 
@@ -52,6 +55,11 @@ var exits = []struct {
 	{ingest.ErrBadRecord, exitRefused},
 	{schema.ErrIncompatible, exitRefused},
 	{catalog.ErrMismatch, exitRefused},
+	{bootstrap.ErrDuplicate, exitRefused},
+	{bootstrap.ErrExisting, exitRefused},
+	{history.ErrSchema, exitRefused},
+	{bootstrap.ErrOther, exitUsage},
+	{record.ErrKey, exitRefused},
 	{hms.ErrRefused, exitRefused},
 	{hms.ErrUnsupported, exitUsage},
 	{hms.ErrUnavailable, exitUnreachable},
