@@ -82,8 +82,8 @@ func BenchmarkSort(b *testing.B) {
 		{"status,id", []string{"status", "id"}, 4 << 30, false},
 		{"partition", nil, 4 << 30, false},
 		{"group", nil, 4 << 30, true},
-		{"id/spilled", []string{"id"}, 128 << 20, false},
-		{"key/spilled", []string{"key"}, 128 << 20, false},
+		{"spilled-id", []string{"id"}, 128 << 20, false},
+		{"spilled-key", []string{"key"}, 128 << 20, false},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			dir := b.TempDir()

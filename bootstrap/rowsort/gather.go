@@ -284,7 +284,16 @@ func textTaker(parts []arrow.Array, limit int) func([]uint32) ([]*memory.Buffer,
 		}
 		out := make([]byte, total)
 		for i, x := range idx {
-			copy(out[ends[i]:ends[i+1]], values[x>>rowBits][starts[i]:])
+			// Short text is copied with what stands behind it, of a size that needs no call; the next one covers that.
+			from, at, n := values[x>>rowBits][starts[i]:], int(ends[i]), int(ends[i+1]-ends[i])
+			switch {
+			case n <= 16 && len(from) >= 16 && total-at >= 16:
+				*(*[16]byte)(out[at:]) = [16]byte(from)
+			case n <= 32 && len(from) >= 32 && total-at >= 32:
+				*(*[32]byte)(out[at:]) = [32]byte(from)
+			default:
+				copy(out[at:at+n], from)
+			}
 		}
 		return []*memory.Buffer{nil, memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(ends)), memory.NewBufferBytes(out)}, nil
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -22,7 +23,7 @@ type run struct {
 	keyCol   int // as the sorter's when it was written
 }
 
-const blockBytes = 256 << 10
+const blockBytes = 64 << 10 // each run that is read holds a few of them
 
 // runBatch is how many rows of each run are in memory while runs are merged.
 func (s *Sorter) runBatch() (rows int, bytes int64) {
@@ -245,7 +246,7 @@ func (s *Sorter) merge(out *output) (err error) {
 		place = at
 		if c.slot < 0 {
 			c.slot = len(chunks)
-			kept := &chunk{cols: append([]arrow.Array(nil), c.cur.cols...)}
+			kept := &chunk{cols: slices.Clone(c.cur.cols)}
 			for _, a := range kept.cols {
 				a.Retain()
 			}
@@ -294,7 +295,7 @@ func (s *Sorter) readRun(r run) (next func() (*chunk, error), done func()) {
 		if !ok {
 			return nil, fmt.Errorf("column %d is of type %s", last, b.Column(last).DataType())
 		}
-		c := &chunk{cols: append([]arrow.Array(nil), b.Columns()[:last]...), places: append([]uint32(nil), places.Uint32Values()...)}
+		c := &chunk{cols: slices.Clone(b.Columns()[:last]), places: slices.Clone(places.Uint32Values())}
 		for _, a := range c.cols {
 			a.Retain()
 		}
@@ -329,7 +330,7 @@ func (s *Sorter) readHeld() (next func() (*chunk, error), done func()) {
 			entries = entries[n:]
 			at := idx
 			err := src.each(idx, func(cols []arrow.Array, n int) error {
-				c := &chunk{cols: append([]arrow.Array(nil), cols...), places: make([]uint32, n)}
+				c := &chunk{cols: slices.Clone(cols), places: make([]uint32, n)}
 				for _, a := range cols {
 					a.Retain()
 				}
