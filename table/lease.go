@@ -43,7 +43,7 @@ func (t *Table) own(ctx context.Context) (took bool, err error) {
 	t.mu.Unlock()
 	lease, err := lock.Acquire(ctx, t.store, t.base, lock.Options{Owner: t.opts.Owner, Lease: t.opts.Lease, Now: t.opts.Now, Wait: wait, For: t.opts.For,
 		Blocked: func(err error) {
-			t.opts.Log.Info("waiting for another writer of the table", "table", t.base, "reason", err)
+			t.opts.Log.Warn("waiting for another writer of the table", "table", t.base, "reason", err)
 		}})
 	if err != nil && ctx.Err() != nil {
 		return false, fmt.Errorf("wait for the lock of table %s: %w", t.base, ctx.Err())

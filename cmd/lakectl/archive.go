@@ -38,6 +38,7 @@ needs stays, whatever its number.`,
 		},
 	}
 	s.flags(c)
+	s.turnFlag(a, c)
 	c.Flags().TextVar(&keep, "keep", config.Range{Min: 20, Max: 30}, "MIN..MAX commits")
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "show what would leave, and write nothing")
 	return c

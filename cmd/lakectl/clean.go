@@ -58,6 +58,7 @@ planned compactions and clusterings read. How much stays is as configured, or th
 		},
 	}
 	s.flags(c)
+	s.turnFlag(a, c)
 	f := c.Flags()
 	f.IntVar(&p.KeepCommits, "keep-commits", 0, "how many of the newest commits stay readable")
 	f.IntVar(&p.KeepVersions, "keep-versions", 0, "how many versions each file group keeps")

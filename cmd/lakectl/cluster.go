@@ -65,6 +65,11 @@ clustering is pending, its file groups cannot be updated. Sorting holds the rows
 				}
 				return a.answer(r, r.text)
 			}
+			done, err := t.Serve(ctx)
+			if err != nil {
+				return err
+			}
+			defer done()
 			var o table.ClusterOptions
 			if c.Flags().Changed("target-size") {
 				o.TargetSize = p.TargetSize
@@ -99,6 +104,7 @@ clustering is pending, its file groups cannot be updated. Sorting holds the rows
 		},
 	}
 	s.flags(c)
+	s.turnFlag(a, c)
 	f := c.Flags()
 	f.StringSliceVar(&p.SortBy, "sort-by", nil, "columns to sort by")
 	f.StringSliceVar(&p.Partitions, "partitions", nil, "partitions to cluster (default all)")
@@ -227,5 +233,6 @@ before, and restored. A partition is named as its folder is: dt=2026-01-01, or 2
 		},
 	}
 	s.flags(c)
+	s.turnFlag(a, c)
 	return c
 }

@@ -62,6 +62,7 @@ planning and execution: what they append belongs to the next compaction. Copy-on
 		},
 	}
 	s.flags(c)
+	s.turnFlag(a, c)
 	f := c.Flags()
 	f.BoolVar(&scheduleOnly, "schedule-only", false, "plan, and leave the execution to another run or engine")
 	f.BoolVar(&executeOnly, "execute-only", false, "execute what is planned, and plan nothing")
@@ -111,6 +112,13 @@ func (r *compactionReport) run(ctx context.Context, t *table.Table, p compaction
 		n, due := compaction.Due(snap.Timeline(), snap.Layout(), p)
 		r.DeltaCommits, r.Due = n, p.MaxDeltaCommits
 		return due, snap, nil
+	}
+	if !dryRun {
+		done, err := t.Serve(ctx)
+		if err != nil {
+			return err
+		}
+		defer done()
 	}
 	isDue, snap, err := due()
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +18,20 @@ type selector struct {
 	config string
 	table  string
 	s3     config.S3
+	writer table.Options // how the command waits for its turn; zero for those that only read
+}
+
+// turnFlag is for commands that write beside a daemon.
+func (s *selector) turnFlag(a *app, c *cobra.Command) {
+	c.Flags().DurationVar(&s.writer.Wait, "wait", 2*time.Minute, "how long to wait for a writer that owns the table; a running lakectl ingest gives it up\nfor a while, after the commit in hand; 0: not at all (exit code 5)")
+	run := c.RunE
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if s.writer.Wait < 0 {
+			return usage("--wait %s: expected a duration such as 2m, or 0", s.writer.Wait)
+		}
+		s.writer.For, s.writer.Log = c.CommandPath(), quiet(a.log)
+		return run(c, args)
+	}
 }
 
 func (s *selector) flags(c *cobra.Command) {
@@ -72,7 +87,7 @@ func (s *selector) open(ctx context.Context) (location, *table.Table, error) {
 	if err != nil {
 		return at, nil, err
 	}
-	t, err := table.Open(ctx, at.store, at.base, table.Options{})
+	t, err := table.Open(ctx, at.store, at.base, s.writer)
 	if errors.Is(err, table.ErrNoTable) {
 		return at, nil, usage("no Hudi table at %s: there is no .hoodie/hoodie.properties", at.uri)
 	}

@@ -57,6 +57,7 @@ the same command again.`,
 		},
 	}
 	s.flags(c)
+	s.turnFlag(a, c)
 	instant.add(c, "the savepoint to go back to")
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be rolled back, and write nothing")
 	return c

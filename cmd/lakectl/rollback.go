@@ -65,6 +65,7 @@ plan. To go back further, restore to a savepoint.`,
 		},
 	}
 	s.flags(c)
+	s.turnFlag(a, c)
 	instant.add(c, "the instant to take off the table, as lakectl inspect timeline shows it")
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "show what would go, and write nothing")
 	return c

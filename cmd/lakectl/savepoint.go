@@ -91,6 +91,7 @@ deleted. While there is one, the active timeline grows.`,
 		},
 	}
 	s.flags(c)
+	s.turnFlag(a, c)
 	c.Flags().StringVar(&instant, "instant", "", "the commit to hold (default the newest)")
 	c.Flags().StringVar(&comment, "comment", "", "why")
 	c.Flags().StringVar(&by, "by", "", "who (default the user who runs this)")
@@ -120,6 +121,7 @@ func (a *app) savepointDelete() *cobra.Command {
 		},
 	}
 	s.flags(c)
+	s.turnFlag(a, c)
 	instant.add(c, "the savepoint")
 	return c
 }

@@ -81,6 +81,7 @@ func (s *targets) with(ctx context.Context, uri string, s3 config.S3, x target, 
 	if x.location, err = locate(ctx, uri, s3); err != nil {
 		return err
 	}
+	o.Wait, o.For = s.writer.Wait, s.writer.For
 	x.t, err = table.Open(ctx, x.store, x.base, o)
 	if errors.Is(err, table.ErrNoTable) && s.path != "" {
 		return usage("no Hudi table at %s: there is no .hoodie/hoodie.properties", x.uri)

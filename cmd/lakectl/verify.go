@@ -98,6 +98,7 @@ are damaged.`,
 		},
 	}
 	s.flags(c)
+	s.turnFlag(a, c)
 	f := c.Flags()
 	f.BoolVar(&o.Keys, "keys", false, "look at all record keys")
 	f.IntVar(&o.Max, "max-differences", 0, "how many differences are described (default 100)")

@@ -147,11 +147,11 @@ func Acquire(ctx context.Context, s storage.Store, base string, o Options) (*Lea
 	defer func() { q.leave(ctx) }()
 	var waited, left time.Duration // slept, not read from the clock: that is the caller's; left: while the lock was free
 	turn := func() error {
-		if o.Wait == 0 || left >= patience {
+		if o.Wait <= 0 || left >= patience {
 			return nil
 		}
 		if w, ok := q.first(ctx); ok {
-			return fmt.Errorf("%w: %s waits for %s before (%s)", errNotFirst, w.Owner, l.key, w.For)
+			return fmt.Errorf("%w: %s, %s (%s) comes first", errNotFirst, l.key, w.Owner, w.For)
 		}
 		return nil
 	}
@@ -192,7 +192,7 @@ func Acquire(ctx context.Context, s storage.Store, base string, o Options) (*Lea
 }
 
 // errNotFirst says that the lock is free, and left to somebody who waited before us.
-var errNotFirst = fmt.Errorf("%w by nobody, and wanted", ErrHeld)
+var errNotFirst = fmt.Errorf("%w by nobody, and others wait for it", ErrHeld)
 
 // try takes the lock, or says that it is worth to try again at once, or why it could not be taken. A lock that is free is
 // taken if turn agrees.
