@@ -35,6 +35,7 @@ type bootstrapFlags struct {
 	config, partitions string
 	tables             []string
 	dryRun, again      bool
+	wait               time.Duration
 }
 
 func (a *app) bootstrapCommand() *cobra.Command {
@@ -55,6 +56,9 @@ the end and tried again by the next run. Once all is loaded, running it again do
   lakectl bootstrap -c lake.yaml --table orders --again --partitions "dt >= '2026-03-01' AND dt < '2026-03-08'"`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if o.wait < 0 {
+				return usage("--wait %s: a duration such as 2m, or 0 not to wait", o.wait)
+			}
 			return a.bootstrap(c.Context(), o)
 		},
 	}
@@ -64,6 +68,7 @@ the end and tried again by the next run. Once all is loaded, running it again do
 	f.BoolVar(&o.dryRun, "dry-run", false, "print what would be loaded: partitions, files, bytes, and how many files they become")
 	f.BoolVar(&o.again, "again", false, "load again, although an earlier load is complete or another is unfinished")
 	f.StringVar(&o.partitions, "partitions", "", "a condition on the partition keys of the source, instead of the configuration's")
+	f.DurationVar(&o.wait, "wait", 2*time.Minute, "how long to wait for another writer that owns the table, before each unit; 0: not at all (exit code 5)")
 	return c
 }
 
@@ -130,13 +135,14 @@ func (a *app) bootstrapTable(ctx context.Context, j *ingestion, c config.Table, 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, closeSource()) }()
-	keys, err := openLocator(j.file, c, at, log, newMetrics([]config.Table{c}))
+	m := newMetrics([]config.Table{c})
+	keys, err := openLocator(j.file, c, at, log, m)
 	if err != nil {
 		return nil, err
 	}
 	defer keys.close()
 	to := tableOptions(c, log)
-	to.Events, to.SpillDir = keys.events(), keys.spillDir()
+	to.Events, to.SpillDir, to.Wait = keys.events(), keys.spillDir(), f.wait
 	t, err := table.Open(ctx, at.store, at.base, to)
 	if errors.Is(err, table.ErrNoTable) && f.dryRun {
 		t, err = nil, nil
@@ -183,6 +189,9 @@ func (a *app) bootstrapTable(ctx context.Context, j *ingestion, c config.Table, 
 	done, err := load.Run(ctx, plan)
 	bar.end()
 	r.ran(done, time.Since(begun))
+	if err == nil && done.Complete { // where the stream has nothing to catch up with, nobody else would certify
+		(&handover{table: c.Name, t: t, store: at.store, log: log, m: m}).start(ctx)
+	}
 	return r, wrongUse(err)
 }
 
