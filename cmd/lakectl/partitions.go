@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -51,30 +52,34 @@ const isoFormats = "yyyy-MM-dd,yyyy-MM-dd'T'HH:mm:ssZ,yyyy-MM-dd'T'HH:mm:ss.SSSZ
 // clockOf says what the values of a column are to the key generator (TimestampBasedAvroKeyGenerator.TimestampType).
 func clockOf(c config.Table, p config.Partition) map[string]string {
 	kind := func(k string) map[string]string { return map[string]string{timebased + "timestamp.type": k} }
-	days := func() map[string]string {
+	scalar := func(unit string) map[string]string {
 		m := kind("SCALAR")
-		m[timebased+"timestamp.scalar.time.unit"] = "DAYS"
+		m[timebased+"timestamp.scalar.time.unit"] = unit
 		return m
+	}
+	micros := kind("EPOCHMICROSECONDS")
+	if c.Version == 6 { // which Hudi 0.15 does not know
+		micros = scalar("MICROSECONDS")
 	}
 	switch p.Unit {
 	case "d":
-		return days()
+		return scalar("DAYS")
 	case "s":
 		return kind("UNIX_TIMESTAMP")
 	case "ms":
 		return kind("EPOCHMILLISECONDS")
 	case "us":
-		return kind("EPOCHMICROSECONDS")
+		return micros
 	}
 	switch c.Schema.Columns[p.Field] {
 	case "date":
-		return days()
+		return scalar("DAYS")
 	case "string":
 		m := kind("DATE_STRING")
 		m[timebased+"input.dateformat"] = isoFormats
 		return m
 	}
-	return kind("EPOCHMICROSECONDS") // what tables hold of any timestamp
+	return micros // what tables hold of any timestamp
 }
 
 // agreePartitions compares what a table's partition paths are made of with the configuration.
@@ -122,11 +127,14 @@ func agreePartitions(p map[string]string, c config.Table, differ func(key, have,
 			break
 		}
 	}
-	clock := clockOf(c, c.PartitionBy[at])
-	for _, key := range []string{"timestamp.type", "timestamp.scalar.time.unit"} {
-		if v := setting(key); v != "" && clock[timebased+key] != "" {
-			differ("partition_by: "+key, strings.ToUpper(v), clock[timebased+key])
-		}
+	clock := func(setting func(key string) string) string {
+		kind, unit := strings.ToUpper(setting("timestamp.type")), strings.ToUpper(setting("timestamp.scalar.time.unit"))
+		return cmp.Or(map[string]string{"SCALAR DAYS": "days", "SCALAR SECONDS": "seconds", "SCALAR MILLISECONDS": "milliseconds", "SCALAR MICROSECONDS": "microseconds"}[kind+" "+unit],
+			map[string]string{"UNIX_TIMESTAMP": "seconds", "EPOCHMILLISECONDS": "milliseconds", "EPOCHMICROSECONDS": "microseconds", "DATE_STRING": "text"}[kind], kind)
+	}
+	if have := clock(setting); have != "" {
+		ours := clockOf(c, c.PartitionBy[at])
+		differ("partition_by: what "+c.PartitionBy[at].Field+" holds", have, clock(func(key string) string { return ours[timebased+key] }))
 	}
 }
 
