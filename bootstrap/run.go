@@ -50,11 +50,11 @@ type run struct {
 	*Load
 	p      *Plan
 	r      *Report
-	done   int                        // units that are committed
-	losers map[string]map[uint32]bool // by URI, the rows that another row of their key stands for
-	bad    map[string]bool            // partitions of the source of which a file could not be read when keys were looked at
-	met    map[string]bool            // partitions of the source with rows of keys that rows loaded before have
-	begun  map[timeline.Time]bool     // the commits of the load that the plan knows of or this run made
+	done   int                    // units that are committed
+	losers map[string]bits        // by URI, the rows that another row of their key stands for
+	bad    map[string]bool        // partitions of the source of which a file could not be read when keys were looked at
+	met    map[string]bool        // partitions of the source with rows of keys that rows loaded before have
+	begun  map[timeline.Time]bool // the commits of the load that the plan knows of or this run made
 
 	mu sync.Mutex
 	at Progress
@@ -411,7 +411,7 @@ func (f *filling) loaded() *checkpoint.LoadPartition {
 	p := &checkpoint.LoadPartition{Path: f.target, Keys: f.keys, Files: []checkpoint.LoadFile{}}
 	for _, x := range f.inputs {
 		p.Rows += x.rows
-		p.Duplicates += int64(len(x.losers))
+		p.Duplicates += x.losers.count()
 		p.Files = append(p.Files, checkpoint.LoadFile{URI: x.file.URI, Size: x.file.Size, Rows: x.rows, Version: x.file.Version})
 	}
 	return p
@@ -503,58 +503,34 @@ func (x *run) lookAhead(ctx context.Context, parts []*Partition, spare bool) (er
 	if err := eg.Wait(); err != nil {
 		return err
 	}
-	twice, err := s.twice()
-	if err != nil {
+	twice, err := s.twice(func(file uint32) bool { return x.bad[inputs[file].part.Path] })
+	if err != nil || twice.keys == 0 {
 		return err
 	}
-	if twice = x.readable(inputs, twice); len(twice) == 0 {
-		return nil
-	}
-	lost, err := x.resolve(ctx, inputs, twice)
-	if err != nil {
+	if err := x.resolve(ctx, inputs, twice, x.o.Memory/4, x.meets(inputs)); err != nil {
 		return err
 	}
-	x.meet(inputs, twice)
 	if x.losers == nil {
-		x.losers = map[string]map[uint32]bool{}
+		x.losers = map[string]bits{}
 	}
-	for _, in := range lost {
-		x.losers[in.file.URI] = in.losers
+	for _, in := range inputs {
+		if in.losers != nil {
+			x.losers[in.file.URI] = in.losers
+		}
 	}
 	return nil
 }
 
-// readable leaves out rows of partitions that cannot be read.
-func (x *run) readable(inputs []*input, twice [][]place) (out [][]place) {
-	if len(x.bad) == 0 {
-		return twice
-	}
-	for _, g := range twice {
-		if g = slices.DeleteFunc(g, func(p place) bool { return x.bad[inputs[p.file].part.Path] }); len(g) > 1 {
-			out = append(out, g)
+// meets notes the partitions of rows that win over rows of files which are loaded: then they were not there to be compared with.
+func (x *run) meets(inputs []*input) func(p place, wins bool) {
+	over := false
+	return func(p place, wins bool) {
+		in := inputs[p.file]
+		_, loaded := x.p.done[in.file.URI]
+		if wins && over && !loaded {
+			x.met[in.part.Path] = true
 		}
-	}
-	return out
-}
-
-// meet notes the partitions with rows that win over rows of files which are loaded: then they were not there to be compared with.
-func (x *run) meet(inputs []*input, twice [][]place) {
-	if len(x.p.done) == 0 {
-		return
-	}
-	loaded := func(p place) bool {
-		_, ok := x.p.done[inputs[p.file].file.URI]
-		return ok
-	}
-	for _, g := range twice {
-		if !slices.ContainsFunc(g, loaded) {
-			continue
-		}
-		for _, p := range g {
-			if in := inputs[p.file]; !loaded(p) && !in.losers[p.row] {
-				x.met[in.part.Path] = true
-			}
-		}
+		over = !wins && (over || loaded)
 	}
 }
 

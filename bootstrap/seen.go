@@ -125,14 +125,24 @@ func (s *seen) bucket(i int) ([]seenKey, error) {
 	return rows, nil
 }
 
-// twice returns the rows of each key that comes more than once, in the order of their places.
-func (s *seen) twice() ([][]place, error) {
-	var out [][]place
+// doubles are the rows of keys that come more than once.
+type doubles struct {
+	rows  map[uint32]bits // by file
+	keys  int64           // of so many keys
+	first [][]place       // of the first keys, the first rows; both in the order of their places
+}
+
+// twice returns the rows of all keys that come more than once, but for those of files to be passed over.
+func (s *seen) twice(pass func(file uint32) bool) (*doubles, error) {
+	out := &doubles{rows: map[uint32]bits{}}
 	var slots []int32 // an open hash table of the bucket at hand: the number of a row, from 1
 	for i := range s.buckets {
 		rows, err := s.bucket(i)
 		if err != nil {
 			return nil, err
+		}
+		if pass != nil {
+			rows = slices.DeleteFunc(rows, func(r seenKey) bool { return pass(r.at.file) })
 		}
 		size := 16
 		for size < 2*len(rows) {
@@ -163,11 +173,19 @@ func (s *seen) twice() ([][]place, error) {
 			groups[first] = append(groups[first], r.at)
 		}
 		for _, g := range groups {
+			for _, p := range g {
+				out.rows[p.file] = out.rows[p.file].with(p.row)
+			}
 			slices.SortFunc(g, comparePlaces)
-			out = append(out, g)
+			if len(out.first) == named && comparePlaces(g[0], out.first[named-1][0]) > 0 {
+				continue
+			}
+			out.first = append(out.first, slices.Clone(g[:min(len(g), named)]))
+			slices.SortFunc(out.first, func(a, b []place) int { return comparePlaces(a[0], b[0]) })
+			out.first = out.first[:min(len(out.first), named)]
 		}
+		out.keys += int64(len(groups))
 	}
-	slices.SortFunc(out, func(a, b []place) int { return comparePlaces(a[0], b[0]) })
 	return out, nil
 }
 

@@ -29,7 +29,7 @@ type input struct {
 	part   *Partition
 	file   history.File
 	no     uint32
-	losers map[uint32]bool // rows that lost against another row of their key
+	losers bits // rows that lost against another row of their key
 	rows   int64
 }
 
@@ -69,15 +69,15 @@ func (f *filling) fill(ctx context.Context) (err error) {
 	}
 	s := f.seen
 	defer func() { err = errors.Join(err, s.close()) }()
-	twice, err := s.twice()
+	twice, err := s.twice(nil)
 	if err != nil {
 		return err
 	}
 	f.keys, f.seen = s.sum, nil
-	if len(twice) == 0 {
+	if twice.keys == 0 {
 		return nil
 	}
-	if _, err := f.l.resolve(ctx, f.inputs, twice); err != nil {
+	if err := f.l.resolve(ctx, f.inputs, twice, f.limit, nil); err != nil {
 		return err
 	}
 	// Row groups of files are not worth telling apart: it is rare that a history has a key twice.
@@ -677,10 +677,10 @@ func cast(a arrow.Array, t arrow.DataType) (arrow.Array, error) {
 }
 
 // without leaves out the rows that lost. It takes b over.
-func without(b record.Batch, from uint32, losers map[uint32]bool) (record.Batch, error) {
+func without(b record.Batch, from uint32, losers bits) (record.Batch, error) {
 	idx := make([]int32, 0, b.NumRows())
 	for i := range b.NumRows() {
-		if !losers[from+uint32(i)] {
+		if !losers.has(from + uint32(i)) {
 			idx = append(idx, int32(i))
 		}
 	}
