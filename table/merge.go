@@ -263,9 +263,10 @@ func (ch *changes) source(col int, r int32, i int, stored bool, applied func(i i
 	return fromNowhere, 0
 }
 
-// applied returns whether a change of before the collapse would have replaced the stored row that stands at[i] in old.
+// applied returns whether a change of before the collapse would have replaced the stored row that stands at[i] in old, or
+// did, where changes are made again.
 func (ch *changes) applied(old stored, at []int64) (func(i int, before int32) bool, error) {
-	if old == nil || len(ch.by.cols) == 0 || ch.all.Rows == nil {
+	if old == nil || len(ch.by.cols) == 0 || ch.all.Rows == nil || ch.again {
 		return func(int, int32) bool { return true }, nil
 	}
 	stored, err := ch.storedOrdering(old, at)

@@ -27,6 +27,7 @@ type changes struct {
 	// the collapse, beaten the rows of it that each row of Batch came after, the newest first. Nil when nothing is kept.
 	all    record.Batch
 	beaten map[int32][]int32
+	again  bool // the changes are all there are of their keys, whatever the table has
 }
 
 func (ch changes) release() {

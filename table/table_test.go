@@ -306,6 +306,40 @@ func TestKeptColumns(t *testing.T) {
 	}
 }
 
+// The stream's changes came before the rows that they are changes of: brought with those again, they keep what those have.
+func TestChangesMadeAgain(t *testing.T) {
+	for _, kind := range []string{"cow", "mor"} {
+		tb := create(t, mem.New(), orders(9, func(c *table.Config) { c.Type = kind }), table.Options{})
+		l := bloom()
+		changes := []row{
+			{id: "a", part: "p", ts: 9, keepName: true},
+			{id: "b", part: "p", ts: 8, name: "b8"}, {id: "b", part: "p", ts: 9, keepName: true},
+			{id: "c", part: "p", ts: 3, keepName: true},
+			{id: "d", part: "p", ts: 8, del: true}, {id: "d", part: "p", ts: 9, keepName: true},
+		}
+		mustCommit(t, tb, l, changes...)
+		mustCommit(t, tb, l, row{id: "e", part: "p", ts: 20, name: "e20"})
+		x, err := tb.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.Again()
+		history := []row{{id: "a", part: "p", ts: 5, name: "a5"}, {id: "b", part: "p", ts: 5, name: "b5"}, {id: "c", part: "p", ts: 5, name: "c5"}, {id: "d", part: "p", ts: 5, name: "d5"}, {id: "e", part: "p", ts: 5, name: "e5"}, {id: "f", part: "p", ts: 5, name: "f5"}}
+		for _, rows := range [][]row{history, changes} {
+			if err := x.Upsert(t.Context(), batch(rows...), l); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := x.Commit(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]string{"p/a": "9,a5", "p/b": "9,b8", "p/c": "5,c5", "p/d": "9,(null)", "p/e": "20,e20", "p/f": "5,f5"}
+		if diff := cmp.Diff(want, contents(t, tb)); diff != "" {
+			t.Errorf("%s: %s", kind, diff)
+		}
+	}
+}
+
 // Unchanged rows keep their commit time, or incremental readers would see the whole file as changed (trap T15).
 func TestUnchangedRowsKeepTheirCommitTime(t *testing.T) {
 	ctx := context.Background()

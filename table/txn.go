@@ -31,6 +31,7 @@ type Txn struct {
 	locator Locator
 	over    *overwrite // nil: rows replace those of their keys
 	account Account
+	again   bool
 	ended   bool
 }
 
@@ -41,6 +42,11 @@ type Account func(info CommitInfo, m *action.CommitMetadata) map[string]string
 
 // Account has f asked when the transaction is committed; what it says goes before the extra metadata given to Commit.
 func (x *Txn) Account(f Account) { x.account = f }
+
+// Again says that the transaction brings rows that are older than the table's, and behind them again all the changes which
+// the table has seen of their keys since. A column that a change did not carry is then as the rows before it have it here:
+// the table, which did not know them, has it empty.
+func (x *Txn) Again() { x.again = true }
 
 // Begin takes the table's lock, unless this Table holds it already, rolls back what a dead writer left, and starts a
 // transaction. A table service of this Table is waited for. ErrFenced: somebody else owns the table, and for longer than
@@ -226,7 +232,7 @@ func (x *Txn) Commit(ctx context.Context, extra map[string]string) (CommitInfo, 
 // commit begins a commit. The table's schema will be what then makes of the one that it has.
 func (x *Txn) commit(ctx context.Context, extra map[string]string, then func(*arrow.Schema) (*arrow.Schema, error)) (*commit, error) {
 	t := x.t
-	c := &commit{t: t, extra: extra, account: x.account, start: t.opts.Now(), operation: "UPSERT", action: timeline.Commit}
+	c := &commit{t: t, extra: extra, account: x.account, again: x.again, start: t.opts.Now(), operation: "UPSERT", action: timeline.Commit}
 	var err error
 	if c.snap, err = t.snapshot(ctx, t.current(), ""); err != nil {
 		return nil, err
@@ -259,6 +265,7 @@ type commit struct {
 	snap      *Snapshot
 	extra     map[string]string
 	account   Account
+	again     bool          // as Txn.Again says
 	schema    *arrow.Schema // data columns
 	full      *arrow.Schema // with meta columns
 	avro      string        // schema as Avro text, and with meta fields
@@ -336,6 +343,7 @@ func (c *commit) locate(ctx context.Context, batches []record.Batch, l Locator) 
 	if c.ch, err = collapse(m.prepare(all), by, m); err != nil {
 		return err
 	}
+	c.ch.again = c.again
 	c.info.Collapsed = c.ch.lost
 	locs, err := c.replaces.locator(l).Locate(ctx, c.snap, c.ch.Batch)
 	if err != nil {
