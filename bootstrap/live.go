@@ -187,6 +187,7 @@ func (m *merging) commit(ctx context.Context, left int) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errMerge, err)
 	}
+	x.Again() // a value that Debezium did not send for a change is the history's, which the table did not have then
 	info, c, h, err := m.upsert(ctx, x, left)
 	if err != nil {
 		err = fmt.Errorf("%w: %w", errMerge, err)
