@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/zeebo/xxh3"
@@ -61,7 +62,7 @@ func (x *run) merge(ctx context.Context, parts []*Partition, left int) error {
 		}
 		parts = ok
 	}
-	m := &merging{run: x, limit: max(x.o.Memory/6, 1<<20)}
+	m := &merging{run: x, limit: x.o.Memory / 6}
 	m.release()
 	defer m.release()
 	for _, part := range parts {
@@ -234,7 +235,7 @@ func (m *merging) upsert(ctx context.Context, x *table.Txn, left int) (info tabl
 			replayed += n
 		}
 	}
-	c.Partitions = m.loaded
+	c.Partitions = slices.DeleteFunc(slices.Clone(m.loaded), func(p checkpoint.LoadPartition) bool { return len(p.Files) == 0 })
 	d, err := m.draft(ctx, &c, at, prev, left)
 	if err != nil {
 		return
