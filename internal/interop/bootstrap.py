@@ -140,7 +140,7 @@ class Named(Cell):
         self.title = f"bootstrap: {name} v{version} {kind}"
         self.change(lambda c, t: (
             c.update(catalogs={"hive": {"type": "hms", "uri": history.metastore.uri, "database": "lake"}}),
-            t.update(partition_by=[self.partition], hive_style_partitions=self.style, sync=["hive"], bootstrap={"hive": {"catalog": "hive", "table": table}, "overlap": "1h"} | boot)))
+            t.update(partition_by=[self.partition], hive_style_partitions=self.style, sync=["hive"], bootstrap={"hive": {"catalog": "hive", "table": table or f"hist.{self.name}"}, "overlap": "1h"} | boot)))
         if self.declared:
             self.change(lambda c, t: t["schema"].update(columns=self.declared))
 
@@ -318,7 +318,7 @@ class Life(Named):
         self.rng = random.Random(name)
         sh = Overlap(name, name)
         index = {"type": "record", "scope": "table"} if moves else {"type": "bloom"} if version == 6 else {"type": "record"}
-        super().__init__(suite, history, "s3", name, f"hist.{name}", version, kind, shop=sh, index=index, lease="5s", commit={"interval": "300ms", "max_records": 4000},
+        super().__init__(suite, history, "s3", name, "", version, kind, shop=sh, index=index, lease="5s", commit={"interval": "300ms", "max_records": 4000},
                          bootstrap={"unit_size": "1MiB"}, **over)
         self.title = f"bootstrap life: {fmt} of metastore {hive} to v{version} {kind}" + (", ingest before the last unit" if early else "")
 
