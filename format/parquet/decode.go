@@ -71,6 +71,9 @@ func newChunk(col *column, rec *record, fileSize int64) (*chunk, error) {
 		c.start = d
 	}
 	c.size = c.meta.int(cmCompressed, -1)
+	if c.values() == 0 { // Arrow says 0 for the place of a data page that there is not
+		c.start, c.size = 4, 0
+	}
 	if c.start < 4 || c.size < 0 || c.start > fileSize || c.size > fileSize-c.start {
 		return nil, fmt.Errorf("%w: column %s: its bytes [%d, +%d) lie outside of the file", format.ErrCorrupt, col, c.start, c.size)
 	}

@@ -238,7 +238,7 @@ func (f *File) chunkBytes(c *chunk) ([]byte, error) {
 
 func (f *File) decodeChunk(rowGroup, col int) (*leaf, error) {
 	c := f.groups[rowGroup].chunks[col]
-	if !c.native() {
+	if !c.native() && c.values() > 0 {
 		return f.decodeForeign(rowGroup, c.col, col, c.values())
 	}
 	data, err := f.chunkBytes(c)
