@@ -28,7 +28,8 @@ import (
 type Bulk struct {
 	x     *Txn
 	c     *commit
-	stop  func() // of the heartbeat
+	keyed *arrow.Schema // of rows, behind their record keys
+	stop  func()        // of the heartbeat
 	mu    sync.Mutex
 	parts map[string]bool
 	files int
@@ -57,7 +58,11 @@ func (x *Txn) bulk(ctx context.Context, s *arrow.Schema) (*Bulk, error) {
 	if err := c.begin(ctx); err != nil {
 		return nil, err
 	}
-	return &Bulk{x: x, c: c, stop: c.beat(ctx), parts: map[string]bool{}}, nil
+	return &Bulk{x: x, c: c, keyed: keyed(c.schema), stop: c.beat(ctx), parts: map[string]bool{}}, nil
+}
+
+func keyed(data *arrow.Schema) *arrow.Schema {
+	return arrow.NewSchema(append([]arrow.Field{{Name: "_hoodie_record_key", Type: arrow.BinaryTypes.String, Nullable: true}}, data.Fields()...), nil)
 }
 
 func (x *Txn) bulkCommit(ctx context.Context, s *arrow.Schema) (*commit, error) {
@@ -116,7 +121,7 @@ func (x *Txn) resume(ctx context.Context, s *arrow.Schema, instant timeline.Time
 		return nil, nil
 	}
 	c.instant, c.stats = instant, map[string][]action.WriteStat{}
-	b := &Bulk{x: x, c: c, parts: map[string]bool{}}
+	b := &Bulk{x: x, c: c, keyed: keyed(c.schema), parts: map[string]bool{}}
 	kept := map[string]bool{}
 	for _, e := range entries {
 		kept[e.Path] = true
@@ -210,7 +215,9 @@ func (b *Bulk) Create(ctx context.Context, partition, id string) (*BulkFile, err
 	if err != nil {
 		return nil, err
 	}
-	if f.w, err = parquet.NewWriter(f.f.buf, b.c.options(f.f.name)); err != nil {
+	o := b.c.options(f.f.name)
+	o.Meta = &parquet.Meta{CommitTime: string(b.c.instant), Partition: partition, SeqPrefix: b.seqPrefix(f)}
+	if f.w, err = parquet.NewWriter(f.f.buf, o); err != nil {
 		return nil, f.f.fail(ctx, err)
 	}
 	return f, nil
@@ -224,12 +231,14 @@ func (b *Bulk) Adopt(ctx context.Context, partition string, columns []parquet.Ad
 		return nil, err
 	}
 	f.a, err = parquet.NewAdopter(f.f.buf, parquet.AdoptOptions{Options: b.c.options(f.f.name), Columns: columns, Key: key,
-		CommitTime: string(b.c.instant), Partition: partition, SeqPrefix: fmt.Sprintf("%s_%d_", b.c.instant, f.f.no)})
+		CommitTime: string(b.c.instant), Partition: partition, SeqPrefix: b.seqPrefix(f)})
 	if err != nil {
 		return nil, f.f.fail(ctx, err)
 	}
 	return f, nil
 }
+
+func (b *Bulk) seqPrefix(f *BulkFile) string { return fmt.Sprintf("%s_%d_", b.c.instant, f.f.no) }
 
 func (b *Bulk) file(ctx context.Context, partition, id string) (*BulkFile, error) {
 	b.mu.Lock()
@@ -278,7 +287,7 @@ func (f *BulkFile) Write(rows arrow.RecordBatch, keys *array.String) error {
 	if !rows.Schema().Equal(f.b.c.schema) || keys.Len() != n {
 		return fmt.Errorf("%w: %d rows of %s with %d keys; expected columns %s", ErrInvalid, n, rows.Schema(), keys.Len(), f.b.c.schema)
 	}
-	data := f.b.c.metaColumns(rows, keys, f.f)
+	data := array.NewRecordBatch(f.b.keyed, append([]arrow.Array{keys}, rows.Columns()...), rows.NumRows())
 	defer data.Release()
 	f.rows += int64(n)
 	return f.w.Write(data)

@@ -39,7 +39,7 @@ type AdoptColumn struct {
 	Constant arrow.Array // one value, not nested; nil: null
 }
 
-// Names of the meta columns that only Adopter fills (HoodieRecord).
+// Names of meta columns that are filled (HoodieRecord).
 const (
 	commitTimeColumn = "_hoodie_commit_time"
 	seqnoColumn      = "_hoodie_commit_seqno"
@@ -96,8 +96,8 @@ func NewAdopter(w io.Writer, o AdoptOptions) (*Adopter, error) {
 	if o.Schema == nil || o.Schema.NumFields() == 0 {
 		return nil, fmt.Errorf("parquet: a base file needs a schema with columns")
 	}
-	if len(o.SeqPrefix) > 200 {
-		return nil, fmt.Errorf("parquet: a prefix of sequence numbers of %d bytes; at most 200", len(o.SeqPrefix))
+	if len(o.SeqPrefix) > maxSeqPrefix {
+		return nil, fmt.Errorf("parquet: a prefix of sequence numbers of %d bytes; at most %d", len(o.SeqPrefix), maxSeqPrefix)
 	}
 	a.sizes, a.name = avroDetails(o.AvroSchema)
 	a.consts, a.from = make([]*leaf, o.Schema.NumFields()), make([]string, o.Schema.NumFields())
@@ -134,19 +134,9 @@ func NewAdopter(w io.Writer, o AdoptOptions) (*Adopter, error) {
 	return a, nil
 }
 
-// meta says whether the column is one of the meta columns, and what every row of it holds.
+// meta says whether the column is one of the meta columns, and what every row of it holds, if that is the same.
 func (a *Adopter) meta(name string) (meta bool, text string) {
-	switch name {
-	case commitTimeColumn:
-		return true, a.o.CommitTime
-	case partitionColumn:
-		return true, a.o.Partition
-	case fileNameColumn:
-		return true, a.o.FileName
-	case seqnoColumn, keyColumn:
-		return true, ""
-	}
-	return false, ""
+	return metaText(&a.o.Options, &Meta{CommitTime: a.o.CommitTime, Partition: a.o.Partition}, name)
 }
 
 // constant is the value of v as a column of type f holds it; nil when it is null.

@@ -395,13 +395,9 @@ func (w *chunkWriter) finish(dictRaw []byte, dictUncompressed int, prior *priorS
 		add(e)
 		stats = append(stats, vRecord(newRecord(thriftField{1, vI32(pageData)}, thriftField{2, vI32(e)}, thriftField{3, vI32(counts[e])})))
 	}
-	path := make([]thriftValue, len(w.col.path))
-	for i, p := range w.col.path {
-		path[i] = vString(p)
-	}
 	out.meta = newRecord(
 		thriftField{cmType, vI32(w.col.physical)}, thriftField{cmEncodings, vList(thriftI32, encodings...)},
-		thriftField{cmPath, vList(thriftBinary, path...)}, thriftField{cmCodec, vI32(int(w.codec))},
+		thriftField{cmPath, w.col.thriftPath()}, thriftField{cmCodec, vI32(int(w.codec))},
 		thriftField{cmNumValues, vI64(int64(n))}, thriftField{cmUncompressed, vI64(int64(uncompressed))},
 		thriftField{cmCompressed, vI64(out.size)}, thriftField{cmDataPage, vI64(int64(len(dict)))})
 	if len(dict) > 0 {
@@ -432,6 +428,22 @@ func (w *chunkWriter) finish(dictRaw []byte, dictUncompressed int, prior *priorS
 		out.index = w.columnIndex()
 	}
 	return out, nil
+}
+
+func (c *column) thriftPath() thriftValue {
+	path := make([]thriftValue, len(c.path))
+	for i, p := range c.path {
+		path[i] = vString(p)
+	}
+	return vList(thriftBinary, path...)
+}
+
+// as is the chunk as that of another column, of the same physical type and levels.
+func (o *chunkOut) as(c *column) *chunkOut {
+	out := *o
+	out.meta = o.meta.clone()
+	out.meta.set(cmPath, c.thriftPath())
+	return &out
 }
 
 // priorStats are statistics of a chunk that was there before: its bounds, which hold for the pages copied from it, and how

@@ -21,7 +21,14 @@ type Options struct {
 	Compression  string // zstd (default), snappy, gzip, uncompressed
 	RowGroupRows int    // 0: the default
 	FileName     string // what _hoodie_file_name of every row becomes
+	// Meta, if it is set, is what a Writer puts into the meta columns: a batch that is written has the record keys as its first
+	// column, and behind it the columns of Schema without the meta columns. Others ignore it.
+	Meta *Meta
 }
+
+// Meta fills the meta columns of new rows. A row's sequence number is SeqPrefix and its number in the file, as in
+// "20260101000000000_3_" and "17".
+type Meta struct{ CommitTime, Partition, SeqPrefix string }
 
 // Summary is what a writer wrote.
 type Summary struct {

@@ -7,6 +7,9 @@ import (
 	"strconv"
 )
 
+// maxSeqPrefix is the longest prefix of sequence numbers: a number refers back to the one before it by one byte of length.
+const maxSeqPrefix = 200
+
 // sequence writes the sequence numbers prefix+first, prefix+(first+1) and so on. They are compressed with snappy, whatever
 // the file's codec: a number is its predecessor but for the last digits, so that the compressed form is
 // known without searching for matches.

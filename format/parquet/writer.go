@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -20,6 +21,8 @@ type Writer struct {
 	o       Options
 	codec   codec
 	keys    *keyTracker
+	from    []int // by field: the column of a batch that is written; -1: filled
+	width   int   // columns of a batch
 	pending []arrow.RecordBatch
 	rows    int   // pending
 	raw     int64 // bytes pending
@@ -37,11 +40,51 @@ func NewWriter(w io.Writer, o Options) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parquet: %w", err)
 	}
-	wr := &Writer{out: newOutput(w), shape: s, o: o, codec: c, ratio: 0.4}
+	wr := &Writer{out: newOutput(w), shape: s, o: o, codec: c, ratio: 0.4, width: len(s.fields)}
 	if s.field(keyColumn) != nil {
 		wr.keys = newKeyTracker()
 	}
+	wr.from = make([]int, len(s.fields))
+	for i := range wr.from {
+		wr.from[i] = i
+	}
+	if o.Meta == nil {
+		return wr, nil
+	}
+	if len(o.Meta.SeqPrefix) > maxSeqPrefix {
+		return nil, fmt.Errorf("parquet: a prefix of sequence numbers of %d bytes; at most %d", len(o.Meta.SeqPrefix), maxSeqPrefix)
+	}
+	wr.width = 1
+	for i, n := range s.fields {
+		meta, _ := metaText(&o, o.Meta, n.name)
+		switch {
+		case meta && (n.kind != kindLeaf || n.typ.ID() != arrow.STRING):
+			return nil, fmt.Errorf("parquet: column %s is a string, not %s", n.name, n.typ)
+		case n.name == keyColumn:
+			wr.from[i] = 0
+		case meta:
+			wr.from[i] = -1
+		default:
+			wr.from[i] = wr.width
+			wr.width++
+		}
+	}
 	return wr, nil
+}
+
+// metaText says whether a column is one of the meta columns, and what every row of it holds, if that is the same.
+func metaText(o *Options, m *Meta, name string) (meta bool, text string) {
+	switch name {
+	case commitTimeColumn:
+		return true, m.CommitTime
+	case partitionColumn:
+		return true, m.Partition
+	case fileNameColumn:
+		return true, o.FileName
+	case seqnoColumn, keyColumn:
+		return true, ""
+	}
+	return false, ""
 }
 
 // shapeFor is the schema of a file that this package writes.
@@ -98,13 +141,14 @@ func avroDetails(text string) (sizes map[string]int, name string) {
 	return sizes, name
 }
 
-// Write adds rows; their columns are those of Options.Schema, in order. The batch is kept until its row group is full.
+// Write adds rows; their columns are those of Options.Schema, in order, unless Options.Meta says otherwise. The batch is kept
+// until its row group is full.
 func (w *Writer) Write(rec arrow.RecordBatch) error {
 	if w.closed {
 		return fmt.Errorf("parquet: the file is closed")
 	}
-	if int(rec.NumCols()) != len(w.shape.fields) {
-		return fmt.Errorf("parquet: a batch of %d columns, the file has %d", rec.NumCols(), len(w.shape.fields))
+	if int(rec.NumCols()) != w.width {
+		return fmt.Errorf("parquet: a batch of %d columns, %d are expected", rec.NumCols(), w.width)
 	}
 	limit := w.o.rowGroupRows()
 	for at := int64(0); at < rec.NumRows(); {
@@ -157,27 +201,8 @@ func (w *Writer) flush() error {
 	before := w.out.at
 	chunks := make([]*chunkOut, len(w.shape.columns))
 	for i, n := range w.shape.fields {
-		if n.name == fileNameColumn && n.kind == kindLeaf && w.o.FileName != "" {
-			cw, err := writeConstant(w.shape.columns[n.col], []byte(w.o.FileName), w.rows, w.codec)
-			if err != nil {
-				return fmt.Errorf("parquet: %w", err)
-			}
-			if chunks[n.col], err = cw.finish(nil, 0, nil); err != nil {
-				return fmt.Errorf("parquet: %w", err)
-			}
-			continue
-		}
-		leaves, err := shredAll(w.shape, n, len(w.pending), func(k int) arrow.Array { return w.pending[k].Column(i) })
-		if err != nil {
+		if err := w.encode(i, n, chunks); err != nil {
 			return fmt.Errorf("parquet: %w", err)
-		}
-		if n.name == keyColumn {
-			w.keys.add(leaves[n.col])
-		}
-		for k := n.first; k < n.first+n.count; k++ {
-			if chunks[k], err = encodeChunk(w.shape.columns[k], leaves[k], w.codec); err != nil {
-				return fmt.Errorf("parquet: %w", err)
-			}
 		}
 	}
 	if err := w.out.group(chunks, int64(w.rows)); err != nil {
@@ -185,6 +210,64 @@ func (w *Writer) flush() error {
 	}
 	w.ratio = min(max(float64(w.out.at-before)/float64(max(w.raw, 1)), 0.02), 1)
 	return nil
+}
+
+// encode makes the chunks of a field of the rows that are pending.
+func (w *Writer) encode(i int, n *node, chunks []*chunkOut) error {
+	from, c := w.from[i], w.shape.columns[n.first]
+	text := w.o.FileName
+	if w.o.Meta != nil && from < 0 {
+		_, text = metaText(&w.o, w.o.Meta, n.name)
+	}
+	var err error
+	switch {
+	case from < 0 && n.name == seqnoColumn:
+		chunks[n.col], err = sequence(c, w.o.Meta.SeqPrefix, w.out.rows, w.rows)
+		return err
+	case from < 0, n.name == fileNameColumn && n.kind == kindLeaf && text != "":
+		cw, err := writeConstant(c, []byte(text), w.rows, w.codec)
+		if err == nil {
+			chunks[n.col], err = cw.finish(nil, 0, nil)
+		}
+		return err
+	}
+	if have := w.twin(i, n, chunks); have != nil {
+		chunks[n.col] = have.as(c)
+		return nil
+	}
+	leaves, err := shredAll(w.shape, n, len(w.pending), func(k int) arrow.Array { return w.pending[k].Column(from) })
+	if err != nil {
+		return err
+	}
+	if n.name == keyColumn {
+		w.keys.add(leaves[n.col])
+	}
+	for k := n.first; k < n.first+n.count; k++ {
+		if chunks[k], err = encodeChunk(w.shape.columns[k], leaves[k], w.codec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// twin is the chunk of the record keys if a field has the very same values: that of the column that is the key.
+func (w *Writer) twin(i int, n *node, chunks []*chunkOut) *chunkOut {
+	key := w.shape.field(keyColumn)
+	if key == nil || key == n || key.kind != kindLeaf || n.kind != kindLeaf || chunks[key.col] == nil || len(w.pending) == 0 {
+		return nil
+	}
+	a, b := w.shape.columns[key.col], w.shape.columns[n.col]
+	if a.physical != b.physical || a.width != b.width || a.maxDef != b.maxDef || a.maxRep != b.maxRep || a.order != b.order {
+		return nil
+	}
+	at := w.from[slices.Index(w.shape.fields, key)]
+	for _, rec := range w.pending {
+		x, y := rec.Column(at).Data(), rec.Column(w.from[i]).Data()
+		if x != y && (!arrow.TypeEqual(x.DataType(), y.DataType()) || x.Offset() != y.Offset() || !slices.Equal(x.Buffers(), y.Buffers())) {
+			return nil
+		}
+	}
+	return chunks[key.col]
 }
 
 func encodeChunk(c *column, l *leaf, codec codec) (*chunkOut, error) {
