@@ -98,7 +98,7 @@ func (m *merging) partition(ctx context.Context, part *Partition, left int) (flu
 		if err != nil {
 			return flushed, err
 		}
-		share := shares(r, in.file.Size)
+		share, rest := shares(r, in.file.Size)
 		loaded := m.parts(in.file)
 		from := loaded // the first row since the last commit
 		note := func(uri string, rows int64) {
@@ -132,7 +132,7 @@ func (m *merging) partition(ctx context.Context, part *Partition, left int) (flu
 			m.tick(0, share(b.rows), int64(b.rows), 0)
 		}
 		note(in.file.URI, int64(end-from))
-		m.tick(0, 0, 0, 1)
+		m.tick(0, rest, 0, 1)
 		if err := r.Close(); err != nil {
 			return flushed, err
 		}

@@ -349,7 +349,7 @@ func TestUnitsAreCounted(t *testing.T) {
 	if diff := cmp.Diff([]string{"1 of 3, 1 done, a", "2 of 3, 2 done, b", "3 of 3, 3 done, c"}, got); diff != "" {
 		t.Error(diff)
 	}
-	if last.PartitionsDone != 3 || last.FilesDone != 3 || last.Rows != 3 || last.Partitions != 3 || last.Files != 3 {
+	if last.PartitionsDone != 3 || last.FilesDone != 3 || last.Rows != 3 || last.Partitions != 3 || last.Files != 3 || last.Bytes != last.BytesDone || last.Bytes == 0 {
 		t.Errorf("%+v", last)
 	}
 }

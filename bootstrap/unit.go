@@ -482,7 +482,7 @@ func (l *Load) convert(ctx context.Context, k *record.Keyer, rec arrow.RecordBat
 
 // copyRows writes rows of a file anew.
 func (f *filling) copyRows(ctx context.Context, s *sink, g groups) error {
-	share := shares(g.reader, g.file.Size)
+	share, rest := shares(g.reader, g.file.Size)
 	for m, err := range f.l.batches(ctx, g, f.b.Schema()) {
 		if err != nil {
 			return err
@@ -506,17 +506,18 @@ func (f *filling) copyRows(ctx context.Context, s *sink, g groups) error {
 		}
 		f.tick(share(m.rows), int64(m.rows), 0)
 	}
-	f.tick(0, 0, 1)
+	f.tick(rest, 0, 1)
 	return nil
 }
 
-// shares says how many bytes of a file rows are. Of text nothing is known before its end.
-func shares(r *history.Reader, size int64) func(rows int) int64 {
+// shares says how many bytes of a file rows are, and how many are left when all are read. Of text nothing is known before its
+// end.
+func shares(r *history.Reader, size int64) (of func(rows int) int64, rest int64) {
 	total, ok := r.Rows()
 	if !ok || total == 0 {
-		return func(int) int64 { return 0 }
+		return func(int) int64 { return 0 }, size
 	}
-	return func(rows int) int64 { return int64(float64(size) * float64(rows) / float64(total)) }
+	return func(rows int) int64 { return int64(float64(size) * float64(rows) / float64(total)) }, 0
 }
 
 // count is note for rows some of which may be left out.
@@ -545,7 +546,7 @@ func (f *filling) sortInto(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		share := shares(r, x.file.Size)
+		share, rest := shares(r, x.file.Size)
 		for m, err := range f.l.batches(ctx, groups{x, r, 0, r.Groups()}, f.b.Schema()) {
 			if err != nil {
 				return err
@@ -567,7 +568,7 @@ func (f *filling) sortInto(ctx context.Context) (err error) {
 			}
 			f.tick(share(m.rows), int64(m.rows), 0)
 		}
-		f.tick(0, 0, 1)
+		f.tick(rest, 0, 1)
 		return nil
 	}); err != nil {
 		return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -32,10 +33,10 @@ import (
 
 // bootstrapFlags are what a run may say beside the configuration.
 type bootstrapFlags struct {
-	config, partitions string
-	tables             []string
-	dryRun, again      bool
-	wait               time.Duration
+	config, partitions      string
+	tables                  []string
+	dryRun, again, progress bool
+	wait                    time.Duration
 }
 
 func (a *app) bootstrapCommand() *cobra.Command {
@@ -67,6 +68,7 @@ the end and tried again by the next run. Once all is loaded, running it again do
 	f.StringSliceVar(&o.tables, "table", nil, "only this table; may be repeated")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print what would be loaded: partitions, files, bytes, and how many files they become")
 	f.BoolVar(&o.again, "again", false, "load again, although an earlier load is complete or another is unfinished")
+	f.BoolVar(&o.progress, "progress", false, "with --output json: say every second how far the load has come, in lines {\"progress\": {...}} before the answer")
 	f.StringVar(&o.partitions, "partitions", "", "a condition on the partition keys of the source, instead of the configuration's")
 	f.DurationVar(&o.wait, "wait", 2*time.Minute, "how long to wait for another writer that owns the table, before each unit; 0: not at all (exit code 5)")
 	return c
@@ -147,6 +149,13 @@ func (a *app) bootstrapTable(ctx context.Context, j *ingestion, c config.Table, 
 	if errors.Is(err, table.ErrNoTable) && f.dryRun {
 		t, err = nil, nil
 	} else if errors.Is(err, table.ErrNoTable) {
+		o, e := loadOptions(ctx, j, c, nil, source, f) // a table that is made cannot be changed: first see whether the load can be
+		if e == nil {
+			_, e = bootstrap.New(nil, source, o)
+		}
+		if e != nil {
+			return nil, wrongUse(e)
+		}
 		t, err = openOrCreate(ctx, at, c, to, log)
 	} else if err == nil {
 		err = agree(t, c)
@@ -165,8 +174,14 @@ func (a *app) bootstrapTable(ctx context.Context, j *ingestion, c config.Table, 
 	o.Locator, o.Dir, o.Log = keys, to.SpillDir, log
 	bar := a.newBar()
 	begun := time.Now()
+	told := loadProgress{w: a.out, Table: c.Name, begun: begun}
 	o.Events = bootstrap.Events{
-		Progress: func(p bootstrap.Progress) { bar.load(p) },
+		Progress: func(p bootstrap.Progress) {
+			bar.load(p)
+			if f.progress && a.output == "json" {
+				told.tell(p)
+			}
+		},
 		Committed: func(info table.CommitInfo, l checkpoint.Load) {
 			log.Info("history committed", "instant", info.Instant.Requested, "unit", l.Unit, "of", l.Units, "partitions", len(l.Partitions),
 				"inserted", info.Inserted, "files", info.Files, "bytes", info.BytesWritten, "copied", info.BytesCopied)
@@ -320,45 +335,47 @@ func openHistory(ctx context.Context, f *config.File, c config.Table) (*history.
 
 // bootstrapReport is what a load will do, or did.
 type bootstrapReport struct {
-	Table      string   `json:"table"`
-	Path       string   `json:"path"`
-	Source     string   `json:"source"`
-	ID         string   `json:"id"`
-	DryRun     bool     `json:"dry_run,omitempty"`
-	Resumed    bool     `json:"resumed"`
-	Complete   bool     `json:"complete"` // all is loaded, and the end of the overlap is fixed
-	Loaded     int      `json:"partitions_loaded_before"`
-	Units      int      `json:"units"`
-	Partitions int      `json:"partitions"`
-	Files      int      `json:"files"`
-	Bytes      int64    `json:"bytes"`
-	Out        int      `json:"base_files"` // about, before the load
-	Empty      []string `json:"empty_partitions"`
-	Skipped    []string `json:"skipped_partitions"`
-	Failed     []struct {
-		Partition string `json:"partition"`
-		Error     string `json:"error"`
-	} `json:"failed_partitions"`
-	Rows       int64  `json:"rows"`
-	Inserted   int64  `json:"inserted"`
-	Updated    int64  `json:"updated"`
-	Older      int64  `json:"older"`
-	Duplicates int64  `json:"duplicates"`
-	Replayed   int64  `json:"replayed"`
-	Commits    int    `json:"commits"`
-	Written    int64  `json:"bytes_written"`
-	Copied     int64  `json:"bytes_copied"`
-	From       string `json:"fence_from"`
-	FromTime   string `json:"fence_from_time"`
-	Until      string `json:"fence_until,omitempty"`
+	Table      string            `json:"table"`
+	Path       string            `json:"path"`
+	Source     string            `json:"source"`
+	ID         string            `json:"id"`
+	DryRun     bool              `json:"dry_run,omitempty"`
+	Resumed    bool              `json:"resumed"`
+	Complete   bool              `json:"complete"` // all is loaded, and the end of the overlap is fixed
+	Loaded     int               `json:"partitions_loaded_before"`
+	Units      int               `json:"units"`
+	Partitions int               `json:"partitions"`
+	Files      int               `json:"files"`
+	Bytes      int64             `json:"bytes"`
+	Out        int               `json:"base_files"` // about, before the load
+	Empty      []string          `json:"empty_partitions"`
+	Skipped    []string          `json:"skipped_partitions"`
+	Failed     []failedPartition `json:"failed_partitions"`
+	Rows       int64             `json:"rows"`
+	Inserted   int64             `json:"inserted"`
+	Updated    int64             `json:"updated"`
+	Older      int64             `json:"older"`
+	Duplicates int64             `json:"duplicates"`
+	Replayed   int64             `json:"replayed"`
+	Commits    int               `json:"commits"`
+	Written    int64             `json:"bytes_written"`
+	Copied     int64             `json:"bytes_copied"`
+	From       string            `json:"fence_from"`
+	FromTime   string            `json:"fence_from_time"`
+	Until      string            `json:"fence_until,omitempty"`
 
 	Seconds float64 `json:"seconds"`
 	plan    *bootstrap.Plan
 }
 
+type failedPartition struct {
+	Partition string `json:"partition"`
+	Error     string `json:"error"`
+}
+
 func newBootstrapReport(name, uri string, p *bootstrap.Plan) *bootstrapReport {
 	r := &bootstrapReport{Table: name, Path: uri, Source: p.Source, ID: p.ID, Resumed: p.Resumed, Complete: p.Complete, Loaded: p.Loaded,
-		Units: len(p.Units), Files: p.Files, Bytes: p.Bytes, Out: p.Out, Empty: p.Empty, From: p.Fence.From.String(),
+		Units: len(p.Units), Files: p.Files, Bytes: p.Bytes, Out: p.Out, Empty: append([]string{}, p.Empty...), Skipped: []string{}, Failed: []failedPartition{}, From: p.Fence.From.String(),
 		FromTime: p.Fence.FromTime.UTC().Format(time.RFC3339), plan: p}
 	for _, u := range p.Units {
 		r.Partitions += len(u.Partitions)
@@ -368,17 +385,14 @@ func newBootstrapReport(name, uri string, p *bootstrap.Plan) *bootstrapReport {
 
 func (r *bootstrapReport) ran(x *bootstrap.Report, elapsed time.Duration) {
 	r.Complete, r.Partitions, r.Files, r.Bytes, r.Out = x.Complete, x.Partitions, x.Files, x.Bytes, x.Written
-	r.Skipped, r.Commits, r.Written, r.Copied, r.Seconds = x.Skipped, x.Commits, x.Out, x.Copied, elapsed.Seconds()
+	r.Skipped, r.Commits, r.Written, r.Copied, r.Seconds = append(r.Skipped, x.Skipped...), x.Commits, x.Out, x.Copied, elapsed.Seconds()
 	h := x.History
 	r.Rows, r.Inserted, r.Updated, r.Older, r.Duplicates, r.Replayed = h.Read, h.Inserted, h.Updated, h.Older, h.Duplicates, h.Replayed
 	if x.Fence.Until != nil {
 		r.Until = x.Fence.Until.String()
 	}
 	for _, f := range x.Failed {
-		r.Failed = append(r.Failed, struct {
-			Partition string `json:"partition"`
-			Error     string `json:"error"`
-		}{f.Partition, f.Err.Error()})
+		r.Failed = append(r.Failed, failedPartition{f.Partition, f.Err.Error()})
 	}
 }
 
@@ -449,6 +463,41 @@ func (b *bar) load(p bootstrap.Progress) {
 		left = fmt.Sprintf(", %s/s, %s left", human(int64(rate)), time.Duration(float64(p.Bytes-p.BytesDone)/rate*float64(time.Second)).Round(time.Second))
 	}
 	b.show(fmt.Sprintf("%s of %s, %d rows%s; partitions", human(p.BytesDone), human(p.Bytes), p.Rows, left), p.PartitionsDone, p.Partitions)
+}
+
+// loadProgress says how far a load has come as lines of JSON, the first and the last always, and one a second.
+type loadProgress struct {
+	w     io.Writer
+	begun time.Time
+	last  time.Time
+
+	Table          string   `json:"table"`
+	Partitions     int      `json:"partitions"`
+	PartitionsDone int      `json:"partitions_done"`
+	Files          int      `json:"files"`
+	FilesDone      int      `json:"files_done"`
+	Bytes          int64    `json:"bytes"`
+	BytesDone      int64    `json:"bytes_done"`
+	Rows           int64    `json:"rows"`
+	Seconds        float64  `json:"seconds"`
+	Rate           float64  `json:"bytes_per_second"`
+	Left           *float64 `json:"seconds_left"` // null: not known yet
+}
+
+func (x *loadProgress) tell(p bootstrap.Progress) {
+	now := time.Now()
+	if now.Sub(x.last) < time.Second && p.PartitionsDone < p.Partitions {
+		return
+	}
+	x.last = now
+	x.Partitions, x.PartitionsDone, x.Files, x.FilesDone = p.Partitions, p.PartitionsDone, p.Files, p.FilesDone
+	x.Bytes, x.BytesDone, x.Rows, x.Seconds = p.Bytes, p.BytesDone, p.Rows, now.Sub(x.begun).Seconds()
+	x.Rate, x.Left = float64(p.BytesDone)/max(x.Seconds, 1e-3), nil
+	if p.BytesDone > 0 {
+		left := float64(max(0, p.Bytes-p.BytesDone)) / x.Rate
+		x.Left = &left
+	}
+	_ = json.NewEncoder(x.w).Encode(map[string]*loadProgress{"progress": x}) // the answer says whether the output can be written
 }
 
 // human is a number of bytes as people read it.

@@ -82,6 +82,7 @@ var exits = []struct {
 	{syscall.ENOSPC, exitUnreachable},
 	{context.Canceled, exitInterrupted},
 	{context.DeadlineExceeded, exitUnreachable},
+	{bootstrap.ErrFailed, exitRefused},
 }
 
 func exitCode(err error) int {
