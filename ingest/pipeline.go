@@ -35,8 +35,10 @@ type Config struct {
 	MaxRecords int64          // the same in messages; 0 = 1,000,000
 	Budget     *budget.Budget // shared by all pipelines of the process; nil = no limit
 
-	UntilCaughtUp   bool   // end when every partition has reached the end offset that it had at the start
-	OnError         string // OnErrorFail (default) or OnErrorQuarantine
+	UntilCaughtUp bool   // end when every partition has reached the end offset that it had at the start
+	OnError       string // OnErrorFail (default) or OnErrorQuarantine
+	// Quarantine keeps messages that were refused, durably, once the table is ours and before they are passed over. It may get
+	// some of them again, after a crash or a conflict (table.ErrConflict, also its own). Its error ends the pipeline.
 	Quarantine      func(ctx context.Context, rejects []Reject) error
 	ShutdownTimeout time.Duration // how long the last commit may take once ctx has ended; 0 = 30 s
 

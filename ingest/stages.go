@@ -207,6 +207,7 @@ type batch struct {
 	works           []decodedWork
 	bytes, messages int64
 	rejects         []Reject
+	refused         bool // the rejects are in quarantine
 	ranges          checkpoint.Ranges
 	moved           bool // there is something to tell the table, be it only a position
 	newest          time.Time
@@ -355,12 +356,6 @@ const tries = 5
 
 func (p *pipeline) commit(ctx context.Context, b *batch) error {
 	start := time.Now()
-	if len(b.rejects) > 0 {
-		// Before the commit: a crash in between leaves a message in quarantine twice, never out of it.
-		if err := p.Quarantine(ctx, b.rejects); err != nil {
-			return fmt.Errorf("put %d messages in quarantine: %w", len(b.rejects), err)
-		}
-	}
 	var w written
 	var err error
 	for try := 1; ; try++ {
@@ -427,6 +422,14 @@ func (p *pipeline) write(ctx context.Context, b *batch) (w written, err error) {
 	x, err := p.sink.Begin(ctx)
 	if err != nil {
 		return w, err
+	}
+	if len(b.rejects) > 0 && !b.refused {
+		// The table is ours by now, and before its commit: a crash in between has a message put in quarantine again, never left
+		// out of it.
+		if err := p.Quarantine(ctx, b.rejects); err != nil {
+			return w, errors.Join(fmt.Errorf("put %d messages in quarantine: %w", len(b.rejects), err), x.Abort(context.WithoutCancel(ctx)))
+		}
+		b.refused = true
 	}
 	err = func() error {
 		if err := p.follow(ctx, x); err != nil {

@@ -180,10 +180,15 @@ func (j *ingestion) table(ctx context.Context, c config.Table, brokers map[strin
 	defer keep.start(ctx)(&err)
 	over := &handover{table: c.Name, t: t, store: at.store, log: log, m: m}
 	over.start(ctx)
+	refused, err := j.quarantine(ctx, c, t, log, m)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, refused.close(context.WithoutCancel(ctx))) }()
 	return ingest.Run(ctx, ingest.Config{
 		Table: t, Locator: keys, Source: src, Decoder: dec,
 		Interval: time.Duration(c.Commit.Interval), MaxBytes: int64(c.Commit.MaxBytes), MaxRecords: c.Commit.MaxRecords,
-		Budget: buffers, UntilCaughtUp: j.untilCaughtUp, OnError: c.From.OnError,
+		Budget: buffers, UntilCaughtUp: j.untilCaughtUp, OnError: c.From.OnError, Quarantine: refused.put,
 		ShutdownTimeout: time.Duration(j.file.ShutdownTimeout),
 		Log:             log,
 		Events: ingest.Events{

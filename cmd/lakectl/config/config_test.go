@@ -95,6 +95,12 @@ func TestProblems(t *testing.T) {
 		{"sync", "    ordering:", "    sync: [hive]\n    ordering:", "tables[0].sync[0]: there is no catalog"},
 		{"catalogs", "storage:", "catalogs: {hive: {type: hms}}\nstorage:", "catalogs.hive.uri: missing"},
 		{"avro", "debezium-json", "debezium-avro", "tables[0].from.format: debezium-avro is not supported"},
+		{"quarantine without the policy", "format: debezium-json}", "format: debezium-json, quarantine: x}", "lake.yaml:20:93: tables[0].from.quarantine: messages go there only with on_error: quarantine"},
+		{"quarantine in the table", "format: debezium-json}", "format: debezium-json, on_error: quarantine, quarantine: s3://lake/shop/orders/bad}", "tables[0].from.quarantine: s3://lake/shop/orders/bad and s3://lake/shop/orders of tables[0] cannot be in one another"},
+		{"quarantine is the table", "format: debezium-json}", "format: debezium-json, on_error: quarantine, quarantine: s3://lake/shop/orders/}", "cannot be in one another"},
+		{"quarantine around a table", "  - name: orders", "  - {name: b, path: b, key: [id], from: {source: shop, topics: [t], format: json, on_error: quarantine, quarantine: s3://lake/shop}}\n  - name: orders", "tables[0].from.quarantine: s3://lake/shop and s3://lake/shop/orders of tables[1]"},
+		{"quarantine's scheme", "format: debezium-json}", "format: debezium-json, on_error: quarantine, quarantine: 'hdfs://x'}", "tables[0].from.quarantine: hdfs:// is not supported"},
+		{"on_error", "format: debezium-json}", "format: debezium-json, on_error: skip}", `tables[0].from.on_error: "skip" is not known; expected fail, quarantine`},
 		{"unit without format", "partition_by: [dt]", "partition_by: [{field: at, unit: ms}]", "tables[0].partition_by[0].unit: only a partition with a format"},
 		{"format of a decimal", "partition_by: [dt]", "partition_by: [{field: amount, format: yyyy}]", "amount is a decimal(12,2); a format needs a timestamp"},
 		{"compaction of cow", "    ordering:", "    services: {compaction: {mode: inline}}\n    ordering:", "services.compaction: only a table of type mor"},
@@ -159,6 +165,22 @@ func TestIndex(t *testing.T) {
 	in := strings.NewReplacer("    partition_by: [dt]\n", "", "buckets: 16}", "buckets: 16, scope: table}").Replace(good)
 	if _, err := Parse("lake.yaml", []byte(in), env); err != nil {
 		t.Errorf("a table scope without partitions: %v", err)
+	}
+}
+
+func TestQuarantine(t *testing.T) {
+	for _, tt := range []struct{ policy, want string }{
+		{"", ""},
+		{", on_error: quarantine", "s3://lake/shop/orders_quarantine"},
+		{", on_error: quarantine, quarantine: ./bad", "./bad"},
+	} {
+		f, err := Parse("lake.yaml", []byte(strings.Replace(good, "format: debezium-json", "format: debezium-json"+tt.policy, 1)), env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := f.Tables[0].From.Quarantine; got != tt.want {
+			t.Errorf("%q: %q, want %q", tt.policy, got, tt.want)
+		}
 	}
 }
 

@@ -120,6 +120,7 @@ type From struct {
 	Topics     []string `yaml:"topics" json:"topics,omitempty"`
 	Format     string   `yaml:"format" json:"format"`
 	OnError    string   `yaml:"on_error" json:"on_error"`
+	Quarantine string   `yaml:"quarantine" json:"quarantine,omitempty"` // the side table of on_error: quarantine; "" with fail
 	OnTruncate string   `yaml:"on_truncate" json:"on_truncate"`
 }
 

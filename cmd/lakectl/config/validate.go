@@ -75,6 +75,9 @@ func (f *File) setDefaults() {
 			t.Index.Snapshot = new(Duration(time.Hour))
 		}
 		def(&t.From.OnError, "fail")
+		if t.From.OnError == "quarantine" && t.Path != "" {
+			def(&t.From.Quarantine, strings.TrimRight(t.Path, "/")+"_quarantine")
+		}
 		def(&t.From.OnTruncate, "fail")
 		if t.Schema.Evolve == nil {
 			t.Schema.Evolve = []string{"add", "widen", "nullable"}
@@ -196,6 +199,7 @@ func (d *decoder) check(f *File) {
 		}
 		names[t.Name], paths[strings.TrimRight(t.Path, "/")] = i, i
 	}
+	d.checkQuarantines(f.Tables)
 }
 
 func (d *decoder) checkCatalog(p string, c Catalog) {
@@ -326,12 +330,11 @@ func (d *decoder) checkTable(p string, t Table, f *File) {
 	} else if strings.ContainsAny(t.Name, " /\\\n") {
 		d.badf(p+".name", "%q is not a table name: write it without spaces and slashes", t.Name)
 	}
-	switch scheme, _, ok := strings.Cut(t.Path, "://"); {
-	case t.Path == "":
+	if t.Path == "" {
 		d.badf(p+".path", "missing; write a local path or s3://BUCKET/PREFIX")
-	case ok && scheme != "s3" && scheme != "s3a" && scheme != "s3n" && scheme != "file":
-		d.badf(p+".path", "%s:// is not supported; write a local path or s3://BUCKET/PREFIX", scheme)
 	}
+	d.checkScheme(p+".path", t.Path)
+	d.checkScheme(p+".from.quarantine", t.From.Quarantine)
 	d.oneOf(p+".type", t.Type, []string{"cow", "mor"}, nil)
 	if t.Version != 9 && t.Version != 8 && t.Version != 6 {
 		d.badf(p+".version", "%d: lakectl writes table versions 9 and 6, and goes on with 8", t.Version)
@@ -362,7 +365,10 @@ func (d *decoder) checkTable(p string, t Table, f *File) {
 		d.oneOf(p+".from.format", t.From.Format, []string{"debezium-json", "json"},
 			[]string{"debezium-avro", "canal-json", "maxwell-json", "avro", "protobuf"})
 	}
-	d.oneOf(p+".from.on_error", t.From.OnError, []string{"fail"}, []string{"quarantine"})
+	d.oneOf(p+".from.on_error", t.From.OnError, []string{"fail", "quarantine"}, nil)
+	if t.From.OnError != "quarantine" && d.has(p+".from.quarantine") {
+		d.badf(p+".from.quarantine", "messages go there only with on_error: quarantine")
+	}
 	d.oneOf(p+".from.on_truncate", t.From.OnTruncate, []string{"fail", "ignore"}, nil)
 	for i, topic := range t.From.Topics {
 		if re, ok := strings.CutPrefix(topic, "/"); ok {
@@ -405,6 +411,32 @@ func (d *decoder) checkTable(p string, t Table, f *File) {
 	}
 	if t.Bootstrap != nil {
 		d.checkBootstrap(p+".bootstrap", *t.Bootstrap, t, f)
+	}
+}
+
+func (d *decoder) checkScheme(p, path string) {
+	if scheme, _, ok := strings.Cut(path, "://"); ok && !slices.Contains([]string{"s3", "s3a", "s3n", "file"}, scheme) {
+		d.badf(p, "%s:// is not supported; write a local path or s3://BUCKET/PREFIX", scheme)
+	}
+}
+
+// checkQuarantines sees to it that no side table is where another table is, or in one.
+func (d *decoder) checkQuarantines(tables []Table) {
+	for i, t := range tables {
+		side := strings.TrimRight(t.From.Quarantine, "/") + "/"
+		p := fmt.Sprintf("tables[%d].from.quarantine", i)
+		for j, o := range tables {
+			for k, other := range []string{o.Path, o.From.Quarantine} {
+				has := strings.TrimRight(other, "/") + "/"
+				if t.From.Quarantine == "" || other == "" || i == j && k == 1 {
+					continue
+				}
+				if strings.HasPrefix(side, has) || strings.HasPrefix(has, side) {
+					d.badf(p, "%s and %s of tables[%d] cannot be in one another: name a place of its own", t.From.Quarantine, other, j)
+					return
+				}
+			}
+		}
 	}
 }
 
