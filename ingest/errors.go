@@ -13,16 +13,20 @@ var (
 	ErrBadRecord   = errors.New("bad record")         // a message was refused and the policy is to stop
 )
 
-// BadRecordError is the first message that was refused under OnError Fail. What stands before it in its partition is
-// committed. It is an ErrBadRecord.
+// BadRecordError is the first message that was refused under OnError Fail, or that is a Reject with Stop. What stands before it in its
+// partition is committed. It is an ErrBadRecord.
 type BadRecordError struct {
 	Topic     string
 	Partition int32
 	Offset    int64
 	Reason    error
+	Stop      bool // as of Reject
 }
 
 func (e *BadRecordError) Error() string {
+	if e.Stop {
+		return fmt.Sprintf("bad record at %s/%d offset %d: %v", e.Topic, e.Partition, e.Offset, e.Reason)
+	}
 	return fmt.Sprintf("bad record at %s/%d offset %d: %v (mend or skip it at the source, or set on_error: quarantine)",
 		e.Topic, e.Partition, e.Offset, e.Reason)
 }

@@ -40,6 +40,8 @@ type Source interface {
 type Reject struct {
 	Message Message
 	Reason  error
+	// Stop says that what follows must not go on without the message, whatever the policy: it concerns rows that it does not name.
+	Stop bool
 }
 
 // Decoder turns messages into columns. It is used by one goroutine; the batches that it returns are independent of it and

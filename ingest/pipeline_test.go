@@ -147,6 +147,8 @@ func (d *decoder) Decode(_ context.Context, ms []Message) (record.Batch, []Rejec
 			return record.Batch{}, nil, errors.New("registry is down")
 		case strings.HasPrefix(v, "bad"):
 			rejects = append(rejects, Reject{Message: m, Reason: errors.New("not JSON")})
+		case v == "truncate":
+			rejects = append(rejects, Reject{Message: m, Reason: errors.New("truncated"), Stop: true})
 		case v != "skip":
 			b.Append(v)
 		}
@@ -483,6 +485,38 @@ func TestQuarantine(t *testing.T) {
 			t.Error(d)
 		}
 	})
+}
+
+// TestQuarantineStopsAtWhatConcernsMore holds that a truncate, say, is not passed over like a bad message.
+func TestQuarantineStopsAtWhatConcernsMore(t *testing.T) {
+	for _, chunk := range []int{1, 3, 5} {
+		bubble(t, 1<<20, func(t *testing.T, c Config) {
+			src, to := newLog(map[int32][]string{0: {"a", "bad1", "b", "truncate", "c", "bad2"}}), &lake{}
+			src.chunk = chunk
+			var got []string
+			c.Source, c.Sink, c.OnError = src, to, OnErrorQuarantine
+			c.Quarantine = func(_ context.Context, rs []Reject) error {
+				for _, r := range rs {
+					got = append(got, string(r.Message.Value))
+				}
+				return nil
+			}
+			err := Run(t.Context(), c)
+			var bad *BadRecordError
+			if !errors.As(err, &bad) || bad.Offset != 3 || strings.Contains(err.Error(), "quarantine") {
+				t.Fatalf("chunk %d: %v", chunk, err)
+			}
+			if d := cmp.Diff([]string{"a", "b"}, to.all()); d != "" {
+				t.Errorf("chunk %d: %s", chunk, d)
+			}
+			if d := cmp.Diff([]string{"bad1"}, got); d != "" {
+				t.Errorf("chunk %d: %s", chunk, d)
+			}
+			if d := cmp.Diff(checkpoint.Offsets{"t": {0: 3}}, to.offsets(t)); d != "" {
+				t.Errorf("chunk %d: %s", chunk, d)
+			}
+		})
+	}
 }
 
 func TestQuarantineThatFailsCommitsNothing(t *testing.T) {

@@ -52,13 +52,14 @@ func Replay(ctx context.Context, src Source, dec Decoder, from, to checkpoint.Of
 				continue
 			}
 			b, rejects, err := dec.Decode(ctx, wanted)
+			stop := stopping(rejects, onError)
 			switch {
 			case err != nil:
 				fail(fmt.Errorf("decode: %w", err))
 				return
-			case len(rejects) > 0 && onError != OnErrorQuarantine:
+			case len(stop) > 0:
 				decodedWork{rows: b}.release()
-				fail(firstBad(wanted, rejects))
+				fail(firstBad(wanted, stop))
 				return
 			case b.Rows == nil:
 				continue

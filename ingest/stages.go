@@ -140,14 +140,15 @@ func (p *pipeline) decodeOne(ctx context.Context, f fetch) decodedWork {
 		return w
 	}
 	rows, rejects, err := p.Decoder.Decode(ctx, withoutMarkers(f.messages))
-	if err == nil && len(rejects) > 0 && p.OnError == OnErrorFail {
+	if stop := stopping(rejects, p.OnError); err == nil && len(stop) > 0 {
 		// What stands before each partition's first bad message may be committed, what follows may not.
-		w.err = firstBad(f.messages, rejects)
+		w.err = firstBad(f.messages, stop)
 		decodedWork{rows: rows}.release()
-		f.messages = before(f.messages, rejects)
+		f.messages = before(f.messages, stop)
 		w.spans = spansOf(f.messages)
-		if rows, rejects, err = p.Decoder.Decode(ctx, withoutMarkers(f.messages)); err == nil && len(rejects) > 0 {
-			err = firstBad(f.messages, rejects)
+		rows, rejects, err = p.Decoder.Decode(ctx, withoutMarkers(f.messages))
+		if stop = stopping(rejects, p.OnError); err == nil && len(stop) > 0 {
+			err = firstBad(f.messages, stop)
 		}
 	}
 	if err != nil {
@@ -175,16 +176,30 @@ func withoutMarkers(ms []Message) []Message {
 	return slices.DeleteFunc(slices.Clone(ms), isMarker)
 }
 
+// stopping are the rejects that ingestion cannot go on behind.
+func stopping(rejects []Reject, onError string) []Reject {
+	if onError != OnErrorQuarantine {
+		return rejects
+	}
+	var stop []Reject
+	for _, r := range rejects {
+		if r.Stop {
+			stop = append(stop, r)
+		}
+	}
+	return stop
+}
+
 func firstBad(ms []Message, rejects []Reject) error {
 	for _, m := range ms {
 		for _, r := range rejects {
 			if b := r.Message; b.Offset == m.Offset && b.Partition == m.Partition && b.Topic == m.Topic {
-				return &BadRecordError{Topic: b.Topic, Partition: b.Partition, Offset: b.Offset, Reason: r.Reason}
+				return &BadRecordError{Topic: b.Topic, Partition: b.Partition, Offset: b.Offset, Reason: r.Reason, Stop: r.Stop}
 			}
 		}
 	}
 	b := rejects[0].Message // the decoder made it up; it is still bad
-	return &BadRecordError{Topic: b.Topic, Partition: b.Partition, Offset: b.Offset, Reason: rejects[0].Reason}
+	return &BadRecordError{Topic: b.Topic, Partition: b.Partition, Offset: b.Offset, Reason: rejects[0].Reason, Stop: rejects[0].Stop}
 }
 
 // before returns the messages that stand before the first reject of their partition.

@@ -55,7 +55,7 @@ func (d *decoder) debezium(m *ingest.Message) error {
 		if d.o.OnTruncate == "ignore" {
 			return nil
 		}
-		return errors.New("the source table was truncated, and rows are not deleted for that: delete them, then set on_truncate: ignore")
+		return errTruncated
 	case 'c', 'r', 'u':
 		if e.after.kind != kindObject {
 			return fmt.Errorf("op %s without after", op)

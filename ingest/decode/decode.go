@@ -324,6 +324,8 @@ func (d *decoder) dropColumns(from int) {
 	d.bindings++
 }
 
+var errTruncated = errors.New("the source table was truncated, and rows are not deleted for that: delete them, then set on_truncate: ignore")
+
 // Decode implements ingest.Decoder. The error is for what concerns the whole batch, such as a key column that no message
 // has; what is wrong with a message is in its Reject.
 func (d *decoder) Decode(ctx context.Context, m []ingest.Message) (record.Batch, []ingest.Reject, error) {
@@ -338,7 +340,7 @@ func (d *decoder) Decode(ctx context.Context, m []ingest.Message) (record.Batch,
 		if err := d.message(&m[i]); err != nil {
 			d.cut(rows)
 			d.dropColumns(cols)
-			rejects = append(rejects, ingest.Reject{Message: m[i], Reason: fmt.Errorf("%s/%d offset %d: %w", m[i].Topic, m[i].Partition, m[i].Offset, err)})
+			rejects = append(rejects, ingest.Reject{Message: m[i], Reason: fmt.Errorf("%s/%d offset %d: %w", m[i].Topic, m[i].Partition, m[i].Offset, err), Stop: errors.Is(err, errTruncated)})
 		} else if d.n > rows+1 {
 			pairs++
 		}

@@ -314,7 +314,7 @@ func TestMessagesWithoutRows(t *testing.T) {
 func TestTruncate(t *testing.T) {
 	m := messages(`{"op":"c","after":{"id":1}}`, `{"op":"t","before":null,"after":null}`, `{"op":"c","after":{"id":2}}`)
 	b, rejects, err := mustNew(t, Options{Format: "debezium-json", Key: []string{"id"}}).Decode(context.Background(), m)
-	if err != nil || len(rejects) != 1 || rejects[0].Message.Offset != 101 || b.NumRows() != 2 {
+	if err != nil || len(rejects) != 1 || rejects[0].Message.Offset != 101 || !rejects[0].Stop || b.NumRows() != 2 {
 		t.Fatal(b.NumRows(), rejects, err)
 	}
 	_, rows := decodeAll(t, mustNew(t, Options{Format: "debezium-json", Key: []string{"id"}, OnTruncate: "ignore"}), m)
