@@ -157,11 +157,7 @@ func newKilling(t *testing.T) *killing {
 		k.must(os.MkdirAll(k.dir, 0o755))
 	}
 	k.binary = filepath.Join(k.dir, "lakectl")
-	build := exec.Command("go", "build", "-o", k.binary, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build lakectl: %v\n%s", err, out)
-	}
+	buildLakectl(t, k.binary)
 	k.must(os.WriteFile(k.at("record.yaml"), fmt.Appendf(nil, killConfig, "type: record, snapshot: 1s"), 0o644))
 	k.must(os.WriteFile(k.at("bloom.yaml"), fmt.Appendf(nil, killConfig, "type: bloom"), 0o644))
 	k.must(os.Mkdir(k.at("changes"), 0o755))
