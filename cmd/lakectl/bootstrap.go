@@ -172,6 +172,7 @@ func (a *app) bootstrapTable(ctx context.Context, j *ingestion, c config.Table, 
 	}
 	o.Stream = j.stream(c, t, brokers, log)
 	o.Locator, o.Dir, o.Log = keys, to.SpillDir, log
+	registered := newSyncer(t, j.file, c, at.uri, log, m)
 	bar := a.newBar()
 	begun := time.Now()
 	told := loadProgress{w: a.out, Table: c.Name, begun: begun}
@@ -186,6 +187,7 @@ func (a *app) bootstrapTable(ctx context.Context, j *ingestion, c config.Table, 
 			log.Info("history committed", "instant", info.Instant.Requested, "unit", l.Unit, "of", l.Units, "partitions", len(l.Partitions),
 				"inserted", info.Inserted, "files", info.Files, "bytes", info.BytesWritten, "copied", info.BytesCopied)
 			keys.committed()
+			registered.committed()
 		},
 	}
 	load, err := bootstrap.New(t, source, o)
@@ -201,6 +203,11 @@ func (a *app) bootstrapTable(ctx context.Context, j *ingestion, c config.Table, 
 		r.DryRun = true
 		return r, nil
 	}
+	stop := registered.start(ctx)
+	defer func() { // what is loaded is registered, also where other partitions failed
+		e := ctx.Err()
+		stop(&e)
+	}()
 	done, err := load.Run(ctx, plan)
 	bar.end()
 	r.ran(done, time.Since(begun))
