@@ -1,6 +1,7 @@
 package bootstrap_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -234,6 +235,8 @@ func TestTheSourceChangesBetweenRuns(t *testing.T) {
 			}
 			w.put("dt=a/3", line("k1", 1, "x")+line("k2", 2, "x"))
 		}, []string{row("a", "k1", 1, "x"), row("a", "k2", 2, "x"), row("b", "k1", 3, "x")}},
+		"a file replaced": {func(w *world) { w.put("dt=a/1", line("k1", 9, "new")+line("k7", 1, "new")) },
+			[]string{row("a", "k1", 9, "new"), row("a", "k2", 2, "x"), row("a", "k7", 1, "new"), row("b", "k1", 3, "x")}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -324,4 +327,78 @@ func TestExisting(t *testing.T) {
 	}
 	w.wantRows(row("a", "k1", 5, "old"), row("a", "k2", 3, "new"), row("b", "k1", 3, "new"))
 	w.proven()
+}
+
+// What a load itself brought is never taken for rows of others.
+func TestExistingDoesNotMeanOwn(t *testing.T) {
+	for _, existing := range []string{bootstrap.Skip, bootstrap.Refuse} {
+		for _, buckets := range []bool{false, true} {
+			w := newWorld(t)
+			w.o.Existing, w.o.UnitSize, w.o.Duplicates = existing, 1, bootstrap.Latest
+			if buckets {
+				w.o.BucketOf = index.BucketOf
+				w.locator = func() table.Locator { return index.NewBucket(2, []string{"id"}, index.BucketOptions{}) }
+			}
+			w.put("dt=a/h=1/1", line("k1", 1, "x"))
+			w.put("dt=a/h=2/1", "{")
+			w.put("dt=a/h=3/1", line("k3", 1, "x"))
+			w.fails(format.ErrCorrupt, "dt=a/h=2")
+			w.put("dt=a/h=2/1", line("k2", 1, "x")+line("k1", 2, "x"))
+			r := w.mustLoad()
+			if len(r.Skipped) > 0 || len(w.rows()) != 3 {
+				t.Errorf("%s, buckets %t: %+v, %q", existing, buckets, r, w.rows())
+			}
+		}
+	}
+}
+
+// Large files are cut at row groups, which several goroutines take over.
+func TestLargeFilesAreCut(t *testing.T) {
+	kinds(t, func(t *testing.T, w *world) {
+		w.dir.Format, w.dir.Columns = history.Parquet, ""
+		w.o.TargetSize, w.o.Parallelism, w.o.Duplicates = 1, 4, bootstrap.Latest
+		w.put("dt=a/1", parquetRows(t, 0, 40))
+		w.put("dt=b/1", parquetRows(t, 0, 40))
+		w.put("dt=b/2", parquetRows(t, 30, 40))
+		r := w.mustLoad()
+		if r.Written != w.files() || r.Written < 20 || r.History.Duplicates != 10 || r.Copied == 0 {
+			t.Errorf("%+v", r)
+		}
+		w.wantRows(slices.Concat(numbered("a", 0, 40), numbered("b", 0, 70))...)
+	})
+}
+
+// A loaded file that cannot be read any more, where keys of several partitions have to be looked at together: what is left is
+// merged, and the load is not complete until the file can be.
+func TestALoadedFileGoesBad(t *testing.T) {
+	w := newWorld(t)
+	w.dir = history.Dir{URI: w.dir.URI, Format: history.Parquet, Columns: "id string, ts bigint, name string"}
+	w.c.PartitionBy, w.o.UnitSize, w.o.Duplicates = nil, 1, bootstrap.Latest
+	w.put("dt=a/1", parquetRows(t, 0, 5))
+	w.put("dt=b/1", "no")
+	w.fails(format.ErrCorrupt, "dt=b")
+	w.source = rotten{w.s, "hive/orders/dt=a/1"}
+	w.put("dt=b/1", parquetRows(t, 3, 4))
+	w.fails(format.ErrCorrupt, "dt=a")
+	if n := len(w.rows()); n != 7 {
+		t.Errorf("%d rows", n)
+	}
+	w.source = nil
+	w.mustLoad()
+	if n := len(w.rows()); n != 7 {
+		t.Errorf("%d rows", n)
+	}
+}
+
+// rotten is a store one object of which cannot be read any more.
+type rotten struct {
+	storage.Store
+	key string
+}
+
+func (r rotten) ReadAt(ctx context.Context, key string, p []byte, off int64) (int, error) {
+	if key == r.key {
+		return 0, fmt.Errorf("%s: %w", key, format.ErrCorrupt)
+	}
+	return r.Store.ReadAt(ctx, key, p, off)
 }

@@ -42,6 +42,7 @@ type world struct {
 	now     time.Time
 	locator func() table.Locator
 	ctx     context.Context // of loads; nil: any
+	source  storage.Store   // that the history is read from; nil: s
 }
 
 // newWorld has a history of JSON lines in folders dt=..., for a table with key id, partitioned by dt, ordered by ts.
@@ -69,6 +70,9 @@ func (w *world) put(name, text string) {
 }
 
 func (w *world) stores(_ context.Context, uri string) (storage.Store, string, error) {
+	if w.source != nil {
+		return w.source, strings.TrimPrefix(uri, "mem:"), nil
+	}
 	return w.s, strings.TrimPrefix(uri, "mem:"), nil
 }
 

@@ -42,8 +42,14 @@ type Plan struct {
 	all     []Partition                 // of the source, loaded ones too, each with all its files
 	shared  bool                        // rows of several partitions of the source meet where keys have to be unique
 	held    []string                    // partitions of the table that held rows before the load began, ordered
-	done    map[string]string           // files that are loaded, by URI: the partition of the table
+	done    map[string]loadedFile       // files that are loaded, by URI
 	commits map[timeline.Time]ownCommit // of the load
+}
+
+// loadedFile is a file of the source that is in the table, and in which partition; "" also where its columns decide row by row.
+type loadedFile struct {
+	checkpoint.LoadFile
+	target string
 }
 
 // ownCommit is a commit of the load at hand.
@@ -121,7 +127,7 @@ func (l *Load) resume(ctx context.Context, p *Plan, last *fenced) error {
 	if err != nil {
 		return err
 	}
-	p.ID, p.Fence, p.Resumed, p.held, p.done = last.ID, last.Fence, true, last.Held, map[string]string{}
+	p.ID, p.Fence, p.Resumed, p.held, p.done = last.ID, last.Fence, true, last.Held, map[string]loadedFile{}
 	if p.commits, err = l.commits(ctx, snap, last.ID); err != nil {
 		return err
 	}
@@ -133,7 +139,7 @@ func (l *Load) resume(ctx context.Context, p *Plan, last *fenced) error {
 		for _, part := range c.Partitions {
 			p.Loaded++
 			for _, f := range part.Files {
-				p.done[f.URI] = part.Path
+				p.done[f.URI] = loadedFile{f, part.Path}
 			}
 		}
 	}
@@ -285,16 +291,17 @@ const minUnit = 1 << 30
 
 // divide makes units of what is not done.
 func (l *Load) divide(p *Plan, parts []history.Partition) error {
-	gone := map[string]bool{} // partitions of the table with rows of files that are not in the source any more
-	listed := map[string]bool{}
+	gone := map[string]bool{} // partitions of the table with rows of files that are not in the source any more, or are others now
+	listed := map[string]history.File{}
 	for _, part := range parts {
 		for _, f := range part.Files {
-			listed[f.URI] = true
+			listed[f.URI] = f
 		}
 	}
-	for uri, target := range p.done {
-		if !listed[uri] {
-			gone[target] = true
+	for uri, f := range p.done {
+		if now, ok := listed[uri]; !ok || now.Size != f.Size || now.Version != f.Version && now.Version != "" && f.Version != "" {
+			gone[f.target] = true
+			delete(p.done, uri)
 		}
 	}
 	targets := map[string]bool{}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -54,6 +55,7 @@ type run struct {
 	losers map[string]bits        // by URI, the rows that another row of their key stands for
 	bad    map[string]bool        // partitions of the source of which a file could not be read when keys were looked at
 	met    map[string]bool        // partitions of the source with rows of keys that rows loaded before have
+	blind  atomic.Bool            // a file that is loaded cannot be read any more, so that its keys are not known
 	begun  map[timeline.Time]bool // the commits of the load that the plan knows of or this run made
 
 	mu sync.Mutex
@@ -160,7 +162,7 @@ func (x *run) unit(ctx context.Context, u Unit, left int) error {
 			x.tick(1, part.Bytes, 0, len(part.Files))
 		case x.o.Existing == Refuse && x.held(part):
 			x.fail(part, fmt.Errorf("%w: %s of the table; write existing: refresh to merge them by the ordering fields, or skip", ErrExisting, orTable(part.Target)))
-		case part.met || x.met[part.Path] || live(part):
+		case part.met || x.met[part.Path] || x.blind.Load() || live(part):
 			held = append(held, part)
 		default:
 			fresh = append(fresh, part)
@@ -496,6 +498,9 @@ func (x *run) lookAhead(ctx context.Context, parts []*Partition, spare bool) (er
 			x.mu.Unlock()
 			if !known {
 				x.fail(in.part, err)
+			}
+			if _, ok := x.p.done[in.file.URI]; ok {
+				x.blind.Store(true)
 			}
 			return nil
 		})
