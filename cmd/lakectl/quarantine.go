@@ -92,6 +92,7 @@ func newQuarantine(of config.Table, version int, at location, log *slog.Logger, 
 		Lease: of.Lease, Schema: config.Schema{Evolve: []string{"add", "widen", "nullable"}}, Services: services,
 		Files: config.Files{TargetSize: of.Files.TargetSize, SmallFile: smallRefused, Compression: of.Files.Compression},
 	}
+	log = log.With("quarantine", at.uri)
 	q := &quarantine{c: c, at: at, o: tableOptions(c, log), log: log, m: m, index: index.NewBloom(index.BloomOptions{})}
 	// The table's own lease is ours when messages come. Whoever has this one is a table service, which gives way, or dead.
 	q.o.Wait, q.o.For = time.Duration(of.Lease), "quarantine"
@@ -113,7 +114,7 @@ func (q *quarantine) put(ctx context.Context, rejects []ingest.Reject) error {
 	if err != nil {
 		return err
 	}
-	q.log.Warn("messages were refused and put in quarantine", "messages", len(rejects), "first", rejects[0].Reason, "quarantine", q.at.uri, "instant", info.Instant.Requested)
+	q.log.Warn("messages were refused and put in quarantine", "messages", len(rejects), "first", rejects[0].Reason, "instant", info.Instant.Requested)
 	q.keep.committed(ctx)
 	return nil
 }
