@@ -131,6 +131,8 @@ type chunkWriter struct {
 	pages   []outPage
 	scratch []byte
 	copied  int64
+	tries   int  // pages seen by compress
+	repeats bool // what it found in the last that it tried
 }
 
 // writeLeaf encodes a whole column of a row group.
@@ -161,7 +163,7 @@ func writeConstant(col *column, value []byte, rows int, c codec) (*chunkWriter, 
 	body = appendRun(append(body, 1), rows, 0) // indices of one bit
 	p := outPage{n: rows, rows: rows, encoding: encRLEDict, bounds: w.dict.bounds([]uint32{0}, col.order), boundsKnown: true}
 	var err error
-	w.buf, p.uncompressed, err = appendPage(nil, c, body, pageData, phData, dataHeader(rows, encRLEDict))
+	w.buf, p.uncompressed, err = appendPage(nil, c.compress, body, pageData, phData, dataHeader(rows, encRLEDict))
 	p.size = len(w.buf)
 	w.pages = append(w.pages, p)
 	return w, err
@@ -233,19 +235,19 @@ func (w *chunkWriter) page(walk *walker, rows int) error {
 	}
 	w.scratch = body
 	var err error
-	w.buf, p.uncompressed, err = appendPage(w.buf, w.codec, body, pageData, phData, dataHeader(p.n, p.encoding))
+	w.buf, p.uncompressed, err = appendPage(w.buf, w.compress, body, pageData, phData, dataHeader(p.n, p.encoding))
 	p.size = len(w.buf) - p.at
 	w.pages = append(w.pages, p)
 	return err
 }
 
 // appendPage compresses body and appends it with its header; it returns the size with an uncompressed body.
-func appendPage(buf []byte, c codec, body []byte, kind int, id int16, detail *record) ([]byte, int, error) {
+func appendPage(buf []byte, compress func(dst, src []byte) ([]byte, error), body []byte, kind int, id int16, detail *record) ([]byte, int, error) {
 	// The header comes first and holds the compressed size, so the body is compressed behind the room for a header.
 	const room = 64
 	at := len(buf)
 	buf = slices.Grow(buf, room+len(body)/2)
-	out, err := c.compress(buf[:at+room], body)
+	out, err := compress(buf[:at+room], body)
 	if err != nil {
 		return buf, 0, err
 	}
@@ -347,7 +349,7 @@ func (w *chunkWriter) finish(dictRaw []byte, dictUncompressed int, prior *priorS
 			enc = encPlainDict
 		}
 		var err error
-		dict, dictUncompressed, err = appendPage(nil, w.codec, body, pageDict, phDict,
+		dict, dictUncompressed, err = appendPage(nil, w.codec.compress, body, pageDict, phDict,
 			newRecord(thriftField{1, vI32(w.dict.vals.values())}, thriftField{2, vI32(enc)}))
 		if err != nil {
 			return nil, err
