@@ -25,7 +25,7 @@ FORMATS = {  # format -> (STORED AS, settings of the writing session, columns th
     "parquet": ("stored as parquet", {"spark.sql.parquet.outputTimestampType": "INT96"}, ()),
     "legacy": ("stored as parquet", {"spark.sql.parquet.outputTimestampType": "INT96", "spark.sql.parquet.writeLegacyFormat": "true"}, ()),
     "hive": ("stored as parquet", {CONVERT: "false"}, ()),  # by Hive's own writer
-    "orc": ("stored as orc", {}, ()),
+    "orc": ("stored as orc location 's3a://lake/history/orc'", {}, ()),
     "text": ("stored as textfile", {}, ()),
     "csv": ("row format serde 'org.apache.hadoop.hive.serde2.OpenCSVSerde' stored as textfile", {}, ("blob", *(n for n, _, _ in NESTED))),
     "json": ("row format serde 'org.apache.hive.hcatalog.data.JsonSerDe' stored as textfile", {}, ("blob",)),
@@ -67,6 +67,7 @@ class History:
         self.catalog = f"hive{metastore.version[0]}"  # Trino's name for it
         self.file = f"{suite.tmp}/history.parquet"
         pq.write_table(rows(ROWS), self.file)
+        suite.s3.bucket("lake")
         self.sql("create database hist")
         self.sql("create database lake")
 
@@ -96,6 +97,9 @@ class History:
         self.sql(f"alter table hist.{fmt} add partition (part='{EMPTY}')")
         for k in settings:
             self.sql(f"reset {k}")
+
+    def directory(self, table):
+        return f"{self.metastore.warehouse}/hist.db/{table}"
 
     def read(self, fmt):
         """What Spark reads, in the types that the columns have in the end."""
@@ -156,9 +160,7 @@ class Named(Cell):
         return self.s.report.check(f"{self.title}: {what}", f)
 
     def bootstrap(self, *more):
-        r = self.l.run("bootstrap", "-c", self.l.config, *more)
-        self.l.run("sync", "-c", self.l.config)
-        return r
+        return self.l.run("bootstrap", "-c", self.l.config, *more)
 
     # --- readers
     def own(self, *more):
@@ -219,7 +221,55 @@ class Named(Cell):
         self.history.spark.ask(cmd="write", path=self.path.replace("s3://", "s3a://"), rows=f, op=op, opt=self.spark_options())
 
     def verify(self, *more, ok=(0,)):
-        return self.l.run("verify", *self.l.where(True), "--keys", *more, ok=ok)
+        return self.l.run("verify", "-c", self.l.config, "--keys", *more, ok=ok)
+
+    def copied(self):
+        """A copy of the table, and a configuration of it."""
+        copy, config = f"{self.s.tmp}/tables/harmed", f"{self.s.tmp}/harmed.yaml"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(self.disk, copy)
+        with open(self.l.config) as r:
+            c = json.load(r)
+        c["state_dir"], c["tables"][0]["path"] = f"{self.s.tmp}/harmed.state", copy
+        shutil.rmtree(c["state_dir"], ignore_errors=True)
+        with open(config, "w") as w:
+            json.dump(c, w)
+        return copy, config
+
+    def harmed(self, what, f, command, *more):
+        """f changes a copy of the table and returns names, of which the command must tell at least one and end with 1 or 6."""
+        def run():
+            copy, config = self.copied()
+            names = f(copy)
+            p = self.l.run(command, *(["--path", copy] if command == "audit" else ["-c", config]), *more, ok=(0, 1, 6))
+            told = p.stdout.decode(errors="replace") + open(self.l.log, errors="replace").read().rsplit("$ lakectl", 1)[1]
+            if p.returncode == 0:
+                return f"lakectl {command} finds nothing: {told[:600]}"
+            return None if any(n in told for n in names) else f"it tells none of {names}: {told[:1500]}"
+        self.c(f"found and named: {what}", run)
+
+    def base_files(self, table):
+        """Base files of the last slices: those of the newest commits."""
+        files = {}
+        for f in glob.glob(f"{table}/*/*.parquet"):
+            id, _, instant = os.path.basename(f).removesuffix(".parquet").split("_")
+            files[os.path.dirname(f), id] = max(files.get((os.path.dirname(f), id), ("", "")), (instant, f))
+        return sorted(f for _, f in files.values())
+
+    def cell(self, table):
+        """Another value in one cell; the file's name."""
+        f = self.base_files(table)[0]
+        changed(f, "qty", lambda v: (v or 0) ^ 1)
+        return [os.path.basename(f)]
+
+    def cell_of_size(self, table):
+        """Another value in one cell of a file that has as many bytes as before; the row's key."""
+        f = self.base_files(table)[0]
+        size = os.path.getsize(f)
+        key = changed(f, "qty", lambda v: (v or 0) ^ 1, size)
+        if os.path.getsize(f) != size:
+            raise RuntimeError(f"{f} has {os.path.getsize(f)} bytes, had {size}")
+        return [f'"{key}"', f"key {key}"]
 
     def audit(self, *where, ok=(0,)):
         return self.l.run("audit", *(where or self.l.where(True)), ok=ok)
@@ -238,7 +288,7 @@ def edited(t, ids, by):
     return pa.Table.from_pylist(out, t.schema)
 
 
-def loaded(suite, history, fmt, version, kind, deletes=False, **over):
+def loaded(suite, history, fmt, version, kind, deletes=False, directory=False, **over):
     """One history becomes a table; then Spark writes into it. Where the table's partitions are those of the history, some are left out:
     Spark takes a path with a colon for one with a scheme, and one with an equals sign for the name and value of a column."""
     want, boot = history.read(fmt), {}
@@ -251,13 +301,16 @@ def loaded(suite, history, fmt, version, kind, deletes=False, **over):
             want = want.set_column(i, f.name, want.column(i).cast(pa.int32()))
     declared = {n: d for n, _, d in columns(fmt)}
     if fmt == "csv":
-        boot |= {"columns": {n: {"expr": f"try_cast({n} as {d})"} for n, _, d in columns(fmt) if d != "string"}}
+        boot["columns"] = {n: {"expr": f"try_cast({n} as {d})"} for n, _, d in columns(fmt) if d != "string"}
+    if directory:
+        boot["hive"] = {"path": history.directory(fmt), "format": "parquet"}
     x = Named(suite, history, "s3", f"boot_{fmt}_{kind}", f"hist.{fmt}", version, kind, declared=declared, bootstrap=boot, **over)
     if not x.c("lakectl bootstrap", lambda: x.bootstrap() and None):
         return
     x.read_all("loaded", want)
-    x.c("lakectl verify", lambda: x.verify() and None)
+    x.c("lakectl verify, against the history", lambda: x.verify("--against", "history") and None)
     x.c("lakectl audit", lambda: x.audit() and None)
+    x.harmed("a changed cell in a file of the same size", x.cell_of_size, "verify", "--against", "history")
     ids = sorted(want["id"].to_pylist())
     up, gone = edited(want, ids[:1000:29], 7), want.filter(pa.compute.is_in(want["id"], pa.array(ids[10:1000:97] if deletes else [], pa.int64())))
 
@@ -273,6 +326,34 @@ def loaded(suite, history, fmt, version, kind, deletes=False, **over):
         x.c("lakectl verify after Spark", lambda: x.verify() and None)
 
 
+def refused(suite, history):
+    """A truncated file and one of another schema stop their partitions alone, and are named; mended, they are loaded."""
+    d = f"{suite.tmp}/harmed_history"
+    shutil.copytree(history.directory("parquet"), d)
+    cut, other = (sorted(glob.glob(f"{d}/part={day}/*.parquet"))[1] for day in DAYS[1:])
+    os.truncate(cut, os.path.getsize(cut) // 2)
+    pq.write_table(pa.table({"id": ["not a number"], "weight": [1.5]}), other)
+    want = history.read("parquet")
+    x = Named(suite, history, "s3", "boot_harmed", "", 9, "cow", declared={n: d for n, _, d in columns("parquet")}, bootstrap={"hive": {"path": d, "format": "parquet"}, "unit_size": "1MiB"},
+              partition="part")
+
+    def load():
+        p = x.l.run("bootstrap", "-c", x.l.config, ok=(4, 6))
+        told = open(x.l.log, errors="replace").read()
+        if lost := [os.path.basename(f) for f in (cut, other) if os.path.basename(f) not in told]:
+            return f"lakectl bootstrap ends with {p.returncode} and does not name {lost}: {told[-1500:]}"
+        return readers.compare(flat(x.own()), flat(want.filter(pa.compute.invert(pa.compute.is_in(want["part"], pa.array(DAYS[1:]))))))
+
+    def mended():
+        for f in (cut, other):
+            shutil.copy(f.replace(d, history.directory("parquet")), f)
+        x.bootstrap()
+        return readers.compare(flat(x.own()), flat(want))
+    if x.c("a truncated file and one of another schema are named, the rest is loaded", load):
+        x.c("the mended files are loaded", mended)
+        x.c("lakectl verify, against the history", lambda: x.verify("--against", "history") and None)
+
+
 def formats(suite):
     history = suite.history("3.1.3")
     for fmt in FORMATS:
@@ -280,10 +361,11 @@ def formats(suite):
             return
     on = {"services": {"metadata_table": True}}
     for fmt, version, kind, over in (
-            ("parquet", 9, "cow", {"partition": "part", "deletes": True, **on}), ("parquet", 9, "mor", {}), ("legacy", 6, "cow", {"partition": "part", "hive_style": True}),
+            ("parquet", 9, "cow", {"partition": "part", "deletes": True, **on}), ("parquet", 9, "mor", {"directory": True}), ("legacy", 6, "cow", {"partition": "part", "hive_style": True}),
             ("hive", 9, "cow", {"index": {"type": "record"}}), ("orc", 9, "mor", {"deletes": True, "partition": "part", "hive_style": True, **on}), ("text", 9, "cow", {}), ("csv", 6, "mor", {}),
             ("json", 9, "cow", {"index": {"type": "bucket", "buckets": 2}})):
         loaded(suite, history, fmt, version, kind, **over)
+    refused(suite, history)
 
 
 class Overlap(index.Moving):
@@ -446,7 +528,7 @@ class Life(Named):
         if self.kind == "mor":  # what Trino reads is what base files hold: all, now
             self.c("base files hold every row", lambda: readers.compare(self.own("--query", "read_optimized"), want))
         self.c("lakectl audit", lambda: self.audit() and None)
-        self.c("lakectl verify", lambda: self.verify() and None)
+        self.c("lakectl verify, against history and stream", lambda: self.verify("--against", "history", "--against", "stream") and None)
         self.c("handoff certificate", self.certificate)
         self.harm()
 
@@ -455,25 +537,12 @@ class Life(Named):
         return None if got else "there is none"
 
     # --- what must be found
-    def harmed(self, what, f, command):
-        """f changes a copy of the table and returns names, of which the command must tell at least one and end with 1 or 6."""
-        def run():
-            copy = f"{self.s.tmp}/tables/harmed"
-            shutil.rmtree(copy, ignore_errors=True)
-            shutil.copytree(self.disk, copy)
-            names = f(copy)
-            p = self.l.run(*command, "--path", copy, ok=(0, 1, 6))
-            told = p.stdout.decode(errors="replace") + open(self.l.log, errors="replace").read().rsplit("$ lakectl", 1)[1]
-            if p.returncode == 0:
-                return f"lakectl {' '.join(command)} finds nothing: {told[:600]}"
-            return None if any(n in told for n in names) else f"it tells none of {names}: {told[:1500]}"
-        self.c(f"found and named: {what}", run)
-
     def harm(self):
-        self.harmed("a dropped commit", self.drop, ["audit"])
-        self.harmed("a forged ledger entry", self.forge, ["audit"])
-        self.harmed("a doubled file", self.double, ["verify", "--keys"])
-        self.harmed("a changed cell", self.cell, ["verify"])
+        self.harmed("a dropped commit", self.drop, "audit")
+        self.harmed("a forged ledger entry", self.forge, "audit")
+        self.harmed("a doubled file", self.double, "verify", "--keys")
+        self.harmed("a changed cell", self.cell, "verify")
+        self.harmed("a changed cell in a file of the same size", self.cell_of_size, "verify", "--against", "stream")
 
     def pages(self, table):
         """The completed commits that have a page of the ledger, in order: (instant, files of the timeline, the completed one)."""
@@ -506,25 +575,12 @@ class Life(Named):
         commit(path, schema, m)
         return [pages[i][0], pages[i + 1][0]]
 
-    def base_files(self, table):
-        """Base files of the last slices: those of the newest commits."""
-        files = {}
-        for f in glob.glob(f"{table}/*/*.parquet"):
-            id, _, instant = os.path.basename(f).removesuffix(".parquet").split("_")
-            files[os.path.dirname(f), id] = max(files.get((os.path.dirname(f), id), ("", "")), (instant, f))
-        return sorted(f for _, f in files.values())
-
     def double(self, table):
         f = self.base_files(table)[0]
         id, rest = os.path.basename(f).split("_", 1)
         copy = f"{os.path.dirname(f)}/{uuid.UUID(int=self.rng.getrandbits(128))}-0_{rest}"
         shutil.copy(f, copy)
         return [os.path.basename(copy)]
-
-    def cell(self, table):
-        f = self.base_files(table)[0]
-        changed(f, lambda r: r | {"qty": (r["qty"] or 0) ^ 1})
-        return [os.path.basename(f)]
 
 
 def commit(path, schema=None, record=None):
@@ -543,11 +599,29 @@ def commit(path, schema=None, record=None):
             fastavro.writer(f, schema, [record])
 
 
-def changed(path, f):
-    """Writes a Parquet file anew with its first row changed; all that its footer says else stays."""
+def changed(path, column, f, size=None):
+    """Writes a Parquet file anew with a cell of its first row changed, and all that its footer says; to so many bytes, by what is added
+    to the footer, if size is given. Returns the row's key."""
     t = pq.ParquetFile(path).read()
-    first = pa.Table.from_pylist([f(t.slice(0, 1).to_pylist()[0])], t.schema)
-    pq.write_table(pa.concat_tables([first, t.slice(1)]), path, compression="zstd")
+    i = t.schema.get_field_index(column)
+    values = t.column(i).to_pylist()
+    values[0] = f(values[0])
+    t = t.set_column(i, t.schema.field(i), pa.array(values, t.schema.field(i).type))
+    kv = pq.ParquetFile(path).metadata.metadata
+
+    def write(pad, level):
+        with pq.ParquetWriter(path, t.schema.remove_metadata(), compression="zstd", compression_level=level, store_schema=False, write_statistics=False) as w:
+            w.write_table(t)
+            w.add_key_value_metadata(kv | {"pad": "x" * pad})
+        return os.path.getsize(path)
+    for level in (1, 9, 19, 22):
+        left = (size or 0) - write(0, level)
+        if size is None or left >= 0:
+            break
+    for pad in range(left, max(left - 12, -1), -1):  # the length of a text takes more bytes the longer it is
+        if size is None or write(pad, level) == size:
+            break
+    return t["_hoodie_record_key"][0].as_py()
 
 
 class Synced(Named):
