@@ -250,23 +250,21 @@ func (f *filling) adopt(ctx context.Context, s *sink, g groups, columns []parque
 				return err
 			}
 		}
-		keys, err := f.l.keysOf(g, i, from)
-		if err != nil {
-			return err
+		var keys *array.String // nil: as the file has them
+		var err error
+		if f.l.keyCol == "" {
+			if keys, err = f.l.keysOf(g, i, from); err != nil {
+				return err
+			}
 		}
 		for try := 0; ; try++ {
 			if s.open == nil {
 				if s.open, err = f.b.Adopt(ctx, g.part.Target, columns, f.l.keyCol); err != nil {
-					keys.Release()
 					return err
 				}
 				s.own, s.columns = true, columns
 			}
-			handed := keys
-			if f.l.keyCol != "" {
-				handed = nil
-			}
-			err = s.open.Add(src, i, handed)
+			err = s.open.Add(src, i, keys)
 			if errors.Is(err, parquet.ErrDiffers) && try == 0 && s.open.Rows() > 0 {
 				if err := s.close(ctx); err != nil {
 					return err
@@ -276,9 +274,17 @@ func (f *filling) adopt(ctx context.Context, s *sink, g groups, columns []parque
 			break
 		}
 		if err == nil {
-			err = f.note(keys, nil, g.input, from)
+			taken := s.open.Keys()
+			err = f.note(taken, nil, g.input, from)
+			taken.Release()
+		} else if keys == nil {
+			if _, e := f.l.keysOf(g, i, from); e != nil {
+				return e // it says which row has no key
+			}
 		}
-		keys.Release()
+		if keys != nil {
+			keys.Release()
+		}
 		if err != nil {
 			return fmt.Errorf("%s: row group %d: %w", g.file.URI, i, err)
 		}

@@ -303,6 +303,9 @@ func (f *BulkFile) Add(src *parquet.File, group int, keys *array.String) error {
 	return nil
 }
 
+// Keys are those of the rows that Add took over last, as parquet.Adopter has them.
+func (f *BulkFile) Keys() *array.String { return f.a.Keys() }
+
 // Close completes the file and makes it part of the commit.
 func (f *BulkFile) Close(ctx context.Context) error {
 	var sum parquet.Summary

@@ -11,6 +11,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/lakectl/lakectl/format"
 )
@@ -68,6 +69,7 @@ type Adopter struct {
 	shape  *shape   // nil until the first row group
 	keys   *keyTracker
 	src    *adopted // the last source
+	last   *leaf    // keys of the last row group
 	timed  bool     // a source with days or times was there, by the calendar times
 	times  string
 	kv     []keyValue // what the sources say of it
@@ -553,7 +555,7 @@ func (a *Adopter) add(src *File, rowGroup int, keys *array.String) error {
 	if err := a.out.group(j.chunks, g.rows); err != nil {
 		return err
 	}
-	if j.keys != nil {
+	if a.last = j.keys; j.keys != nil {
 		a.keys.add(j.keys)
 	}
 	if own := src.timeKeys(); d.timed && !a.timed {
@@ -564,6 +566,18 @@ func (a *Adopter) add(src *File, rowGroup int, keys *array.String) error {
 	a.shape = s
 	a.src = d
 	return nil
+}
+
+// Keys are the record keys of the row group that Add took over last, nil if the file has none. They are borrowed until the next
+// Add or Close.
+func (a *Adopter) Keys() *array.String {
+	if a.last == nil {
+		return nil
+	}
+	off := memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(a.last.off))
+	d := array.NewData(arrow.BinaryTypes.String, a.last.values(), []*memory.Buffer{nil, off, memory.NewBufferBytes(a.last.data)}, nil, 0, 0)
+	defer d.Release()
+	return array.NewStringData(d)
 }
 
 // errNotRequired is the text of an ErrDiffers that must not be taken for one.
@@ -590,7 +604,7 @@ func (a *Adopter) Close() (Summary, error) {
 	if n := cap(a.buf) + cap(a.scratch) + cap(a.keyLeaf.data) + cap(a.column.data); n < 64<<20 {
 		adoptBufferPool.Put(a.adoptBuffers)
 	}
-	a.adoptBuffers = nil
+	a.adoptBuffers, a.last = nil, nil
 	s := a.shape
 	if s == nil {
 		var err error
