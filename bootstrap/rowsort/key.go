@@ -103,6 +103,13 @@ func (k *sortKey) fill(e []entry, c *chunk, ranks []uint32) text {
 		encoders[j] = encoder(c.cols[col], j == len(k.cols)-1)
 	}
 	t := text{ends: make([]int, 1, len(e)+1)}
+	if k.text {
+		room := 0
+		for _, col := range k.cols {
+			room += len(e) + int(size(c.cols[col]))
+		}
+		t.bytes = make([]byte, 0, room)
+	}
 	for i := range e {
 		if !k.text {
 			t.bytes = t.bytes[:0]

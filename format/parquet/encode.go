@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"slices"
+	"sync"
 
 	"github.com/zeebo/xxh3"
 )
@@ -131,13 +132,24 @@ type chunkWriter struct {
 	pages   []outPage
 	scratch []byte
 	copied  int64
-	tries   int  // pages seen by compress
-	repeats bool // what it found in the last that it tried
+	pooled  *[]byte // where buf is from, if it goes back there
+	tries   int     // pages seen by compress
+	repeats bool    // what it found in the last that it tried
 }
+
+// pageBuffers hold the pages of chunks until their row group is written.
+var pageBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // writeLeaf encodes a whole column of a row group.
 func writeLeaf(col *column, l *leaf, c codec) (*chunkWriter, error) {
-	w := &chunkWriter{col: col, codec: c, dictEnc: encRLEDict}
+	w := &chunkWriter{col: col, codec: c, dictEnc: encRLEDict, pooled: pageBuffers.Get().(*[]byte)}
+	w.buf = (*w.pooled)[:0]
+	scratch := pageBuffers.Get().(*[]byte)
+	w.scratch = *scratch
+	defer func() {
+		*scratch, w.scratch = w.scratch, nil
+		pageBuffers.Put(scratch)
+	}()
 	if col.physical != typeBoolean && l.values() > 0 {
 		d := newDictionary(col.newLeaf())
 		if idx, ok := d.encode(l); ok {
@@ -322,6 +334,7 @@ type chunkOut struct {
 	locations []location    // empty: no page index
 	located   []thriftField // what else the OffsetIndex says
 	bloom     []byte        // the filter of a copied chunk, with its header
+	pooled    *[]byte       // of bytes, goes back to pageBuffers
 	copied    int64
 }
 
@@ -375,6 +388,9 @@ func (w *chunkWriter) finish(dictRaw []byte, dictUncompressed int, prior *priorS
 		counts[p.encoding]++
 	}
 	out.bytes = [][]byte{dict, w.buf}
+	if w.pooled != nil {
+		*w.pooled, out.pooled = w.buf, w.pooled
+	}
 	out.size = int64(len(dict) + len(w.buf))
 	encodings := []thriftValue{}
 	stats := []thriftValue{}
@@ -443,6 +459,7 @@ func (c *column) thriftPath() thriftValue {
 // as is the chunk as that of another column, of the same physical type and levels.
 func (o *chunkOut) as(c *column) *chunkOut {
 	out := *o
+	out.pooled = nil
 	out.meta = o.meta.clone()
 	out.meta.set(cmPath, c.thriftPath())
 	return &out

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -71,6 +72,18 @@ func (l *leaf) appendValues(src *leaf, from, to int) error {
 		l.off = append(l.off, o+shift)
 	}
 	return nil
+}
+
+// room makes room for so many times what is there.
+func (l *leaf) room(times float64) {
+	l.def, l.rep, l.fixed, l.off, l.data = roomy(l.def, times), roomy(l.rep, times), roomy(l.fixed, times), roomy(l.off, times), roomy(l.data, times)
+}
+
+func roomy[T any](s []T, times float64) []T {
+	if len(s) == 0 {
+		return s
+	}
+	return slices.Grow(s, int(min(float64(len(s))*(times-1)*1.02, 1<<30)))
 }
 
 // appendEntries appends the entries [from, to) of src, whose values are [vFrom, vTo).

@@ -292,6 +292,15 @@ func shredAll(s *shape, n *node, count int, at func(int) arrow.Array) ([]*leaf, 
 		}
 		if total == nil {
 			total = out
+			if count > 1 {
+				rows := 0
+				for k := range count {
+					rows += at(k).Len()
+				}
+				for _, l := range total[n.first : n.first+n.count] {
+					l.room(float64(rows) / float64(max(a.Len(), 1)))
+				}
+			}
 			continue
 		}
 		for i := n.first; i < n.first+n.count; i++ {
@@ -430,6 +439,12 @@ func (o *output) group(chunks []*chunkOut, rows int64) error {
 			metas[i].set(cmBloomOffset, vI64(o.at))
 			metas[i].set(cmBloomLength, vI32(len(c.bloom)))
 			o.write(c.bloom)
+		}
+	}
+	for _, c := range chunks {
+		if c.pooled != nil {
+			pageBuffers.Put(c.pooled)
+			c.bytes, c.pooled = nil, nil
 		}
 	}
 	ordinal := len(o.groups)
