@@ -141,7 +141,7 @@ func New(t *table.Table, source *history.Table, o Options) (*Load, error) {
 	l := &Load{t: t, source: source, o: o}
 	var err error
 	if l.m, err = mapping.New(source.Schema, o.Columns, o.Drop, o.Declared); err != nil {
-		return nil, fmt.Errorf("columns of %s: %w", source.Name, err)
+		return nil, fmt.Errorf("%w: columns of %s: %w", table.ErrInvalid, source.Name, err)
 	}
 	s := l.m.Schema()
 	for _, name := range slices.Concat(o.Ordering, o.Sort) {

@@ -29,7 +29,7 @@ func FromDir(ctx context.Context, d Dir, open Stores) (*Table, error) {
 		return nil, err
 	}
 	t := &Table{Name: d.URI, Location: d.URI, open: open, layout: layout{format: d.Format}}
-	wrong := func(err error) (*Table, error) { return nil, fmt.Errorf("%s: %w", d.URI, err) }
+	wrong := func(err error) (*Table, error) { return nil, fmt.Errorf("%w %s: %w", ErrInvalid, d.URI, err) }
 	columns, err := ParseColumns(d.Columns)
 	if err != nil {
 		return wrong(fmt.Errorf("columns: %w", err))
@@ -40,7 +40,7 @@ func FromDir(ctx context.Context, d Dir, open Stores) (*Table, error) {
 	}
 	first, names, err := root.first(ctx)
 	if err != nil {
-		return wrong(err)
+		return nil, fmt.Errorf("%s: %w", d.URI, err)
 	}
 	if names == nil { // not a file in it
 		t.PartitionKeys = keys
@@ -59,7 +59,7 @@ func FromDir(ctx context.Context, d Dir, open Stores) (*Table, error) {
 	}
 	if t.layout.format == "" {
 		if t.layout.format, err = first.guess(ctx); err != nil {
-			return wrong(err)
+			return nil, fmt.Errorf("%s: %w", d.URI, err)
 		}
 	}
 	t.locate = t.inFolder(root)
@@ -89,7 +89,7 @@ func FromDir(ctx context.Context, d Dir, open Stores) (*Table, error) {
 	case t.layout.format != Parquet && t.layout.format != ORC:
 		return wrong(fmt.Errorf("files of format %s do not tell their columns; name them, as in CREATE TABLE", t.layout.format))
 	case first.URI == "":
-		return wrong(errors.New("there is no file to tell the columns; name them, as in CREATE TABLE"))
+		return wrong(errors.New("there is no file in it; is the path right? Without a file that tells the columns name them, as in CREATE TABLE"))
 	default:
 		c, err := openColumnar(ctx, t.layout.format, first)
 		if err != nil {
@@ -100,7 +100,11 @@ func FromDir(ctx context.Context, d Dir, open Stores) (*Table, error) {
 		})
 		t.layout.closed = true
 	}
-	return newTable(t, fields)
+	table, err := newTable(t, fields)
+	if err != nil && len(columns) > 0 {
+		return wrong(err)
+	}
+	return table, err
 }
 
 // first is the first file that is not empty, and the partition keys that its path or, where there is none, that of another has; they are

@@ -33,6 +33,9 @@ import (
 // ErrSchema says that a file holds a column as a type that cannot be read as the table's, or columns that the table does not know.
 var ErrSchema = errors.New("a file of another schema")
 
+// ErrInvalid says that what is declared of a directory cannot be.
+var ErrInvalid = errors.New("history of")
+
 // The formats of tables and partitions. Text is that of LazySimpleSerDe.
 const (
 	Parquet = "parquet"

@@ -135,7 +135,7 @@ func (r *Reader) open(ctx context.Context) error {
 		c, ok := castOf(have[at].Type, f.Type)
 		if !ok {
 			return fmt.Errorf("%w: column %s is %s in the file and cannot become %s, as the table has it, without loss; "+
-				"move the file away, or load it by its path with its own columns, cast under columns of the bootstrap", ErrSchema, f.Name, have[at].Type, f.Type)
+				"declare the wider type, in the metastore or for a path with hive.columns, or move the file away", ErrSchema, f.Name, have[at].Type, f.Type)
 		}
 		r.columns[i] = source{at: at, from: have[at], cast: c}
 	}

@@ -198,6 +198,9 @@ func (a *app) bootstrapTable(ctx context.Context, j *ingestion, c config.Table, 
 	if err != nil {
 		return nil, wrongUse(err)
 	}
+	if o.Keep != nil && !plan.Resumed && len(plan.Units)+len(plan.Empty) == 0 {
+		return nil, usage("partitions: the condition keeps no partition of %s, and nothing would be loaded", plan.Source)
+	}
 	r = newBootstrapReport(c.Name, at.uri, plan)
 	if f.dryRun {
 		r.DryRun = true

@@ -120,7 +120,7 @@ clustering is pending, its file groups cannot be updated. Sorting holds the rows
 // wrongUse makes what the engine refused as invalid a matter of usage: here it comes from flags alone.
 func wrongUse(err error) error {
 	if errors.Is(err, table.ErrInvalid) {
-		return usage("%s", err)
+		return usage("%s", strings.Replace(err.Error(), table.ErrInvalid.Error()+": ", "", 1))
 	}
 	return err
 }

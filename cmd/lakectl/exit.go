@@ -49,6 +49,7 @@ var exits = []struct {
 	{errDiffers, exitDiffers},
 	{errUsage, exitUsage},
 	{config.ErrInvalid, exitUsage},
+	{history.ErrInvalid, exitUsage},
 	{table.ErrNoTable, exitUsage},
 	{table.ErrCleaned, exitUsage},
 	{ingest.ErrLostOffsets, exitRefused},

@@ -208,6 +208,11 @@ func (d *decoder) checkCatalog(p string, c Catalog) {
 		if c.URI == "" {
 			d.badf(p+".uri", "missing; write where the metastore listens, as thrift://HOST:9083")
 		}
+		for u := range strings.SplitSeq(c.URI, ",") {
+			if rest, ok := strings.CutPrefix(strings.TrimSpace(u), "thrift://"); c.URI != "" && (!ok || !strings.Contains(rest, ":")) {
+				d.badf(p+".uri", "%q is no address of a metastore; write thrift://HOST:9083, several separated by commas", u)
+			}
+		}
 		for _, k := range []string{"region", "endpoint"} {
 			if d.has(p + "." + k) {
 				d.badf(p+"."+k, "only a catalog of type glue has %s", k)
