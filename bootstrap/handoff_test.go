@@ -58,6 +58,8 @@ type life struct {
 	anywhere bool // keys are unique in the table
 
 	clock  int
+	parts  int // partitions
+	ids    int // keys
 	start  int // what was changed later, the stream tells
 	rows   map[ident]state
 	past   []map[ident]state // by time, the rows when it had passed
@@ -98,6 +100,8 @@ func newLife(t *testing.T, seed int) *life {
 	l.o.AtOnce = rnd.IntN(4) == 0
 	l.o.Stream = l
 	l.dir.Format, l.dir.Columns = history.Parquet, "id string, ts bigint, name string"
+	l.dir.PartitionedBy = "dt string"
+	l.parts, l.ids = 2+rnd.IntN(6), 2+rnd.IntN(7)
 	l.past = []map[ident]state{{}}
 	if rnd.IntN(4) > 0 {
 		l.feed = make([][]ingest.Message, 1+rnd.IntN(2))
@@ -122,7 +126,7 @@ func (l *life) change(told bool) {
 		l.clock++
 		l.past = append(l.past, nil)
 	}
-	part, id := fmt.Sprintf("p%d", l.rnd.IntN(3)), fmt.Sprintf("k%d", l.rnd.IntN(8))
+	part, id := fmt.Sprintf("p%d", l.rnd.IntN(l.parts)), fmt.Sprintf("k%d", l.rnd.IntN(l.ids))
 	k := l.ident(part, id)
 	was, there := l.rows[k]
 	if there && l.rnd.IntN(4) > 0 {
@@ -156,7 +160,7 @@ func (l *life) change(told bool) {
 	p := l.place[k]
 	text, err := json.Marshal(m)
 	if err != nil {
-		l.t.Fatal(err)
+		panic(err)
 	}
 	l.feed[p] = append(l.feed[p], ingest.Message{Topic: topic, Partition: int32(p), Offset: int64(len(l.feed[p])), Time: time.UnixMilli(int64(l.clock)), Value: text})
 	l.note("%d/%d: %s", p, len(l.feed[p])-1, text)
@@ -166,14 +170,14 @@ func (l *life) change(told bool) {
 func (l *life) dump() {
 	for uri := range l.export {
 		if err := l.s.Delete(l.t.Context(), strings.TrimPrefix(uri, "mem:")); err != nil {
-			l.t.Fatal(err)
+			panic(err)
 		}
 	}
 	l.export = map[string]bool{}
 	l.asked = l.clock - l.rnd.IntN(min(l.clock-l.start, 12)+1)
 	at := l.asked + l.rnd.IntN(l.clock-l.asked+1)
 	l.note("export of %d, fence %d", at, l.asked)
-	for n := range 3 {
+	for n := range l.parts {
 		part := fmt.Sprintf("p%d", n)
 		if l.ordered && l.rnd.IntN(3) == 0 {
 			at = l.asked + l.rnd.IntN(l.clock-l.asked+1)
@@ -232,7 +236,7 @@ func (l *life) decoder() ingest.Decoder {
 	d, err := decode.New(decode.Options{Format: "json", Key: []string{"id"}, Partition: []record.PartitionField{{Field: "dt"}}, Ordering: l.c.Ordering,
 		Columns: map[string]string{"id": "string", "dt": "string", "ts": "long", "name": "string"}, GlobalKey: l.anywhere, Evolve: []string{"add", "widen", "nullable"}})
 	if err != nil {
-		l.t.Fatal(err)
+		panic(err)
 	}
 	return d
 }
@@ -337,7 +341,7 @@ func (l *life) loadSome() {
 	defer func() { l.o = o }()
 	l.o.Again = again
 	if again && l.rnd.IntN(2) == 0 { // a range of partitions
-		part := fmt.Sprintf("p%d", l.rnd.IntN(3))
+		part := fmt.Sprintf("p%d", l.rnd.IntN(l.parts))
 		l.o.Keep = func(v []hive.PartitionValue) bool { return v[0].Value >= part }
 	}
 	l.o.Memory = []int64{8 << 20, 6}[l.rnd.IntN(2)]
@@ -397,15 +401,14 @@ func (l *life) died(err error) {
 			return
 		}
 	}
-	l.t.Errorf("died of %v", err)
-	l.t.FailNow()
+	l.t.Errorf("died of %v", err) // not FailNow: this may be no goroutine of the test's
 }
 
 // told reads from the timeline which loads have begun and are through.
 func (l *life) told() {
 	hs, err := audit.Handoffs(l.t.Context(), l.s, l.reopen())
 	if err != nil {
-		l.t.Fatal(err)
+		panic(err)
 	}
 	for _, h := range hs {
 		l.loads[h.ID] = h.Loaded
@@ -498,7 +501,7 @@ func (l *life) live() {
 		l.dump()
 	}
 	for i := 0; len(l.loads) == 0 || l.ongoing(); i++ {
-		if i == 5 {
+		if i == 5 || l.t.Failed() {
 			l.t.Fatal("no end of loading")
 		}
 		l.loadSome()
