@@ -16,6 +16,7 @@ var (
 	ErrPrecondition = errors.New("precondition failed") // the object was there, or was at another version
 	ErrUnavailable  = errors.New("storage unavailable") // network, full disk, throttling that outlived the retries
 	ErrPermission   = errors.New("permission denied")
+	ErrNoBucket     = errors.New("no such bucket") // beside ErrNotFound
 )
 
 // Info describes an object. Version is opaque (an ETag, or what stands for one) and fits only Cond.

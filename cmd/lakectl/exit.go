@@ -72,6 +72,7 @@ var exits = []struct {
 	{table.ErrConflict, exitFenced},
 	{lock.ErrHeld, exitFenced},
 	{lock.ErrLost, exitFenced},
+	{storage.ErrNoBucket, exitUnreachable},
 	{storage.ErrUnavailable, exitUnreachable},
 	{storage.ErrPermission, exitUnreachable},
 	{table.ErrUnknownOutcome, exitUnreachable},

@@ -141,8 +141,8 @@ func (s *Store) fail(ctx context.Context, op, key string, err error) error {
 	}
 	st := status(err)
 	switch c := code(err); {
-	case c == "NoSuchBucket":
-		return fmt.Errorf("%s: %w: bucket %s does not exist at this endpoint: %w", where, storage.ErrNotFound, s.bucket, err)
+	case c == "NoSuchBucket", c == "InvalidBucketName":
+		return fmt.Errorf("%s: %w: %w: bucket %s does not exist at this endpoint: %w", where, storage.ErrNotFound, storage.ErrNoBucket, s.bucket, err)
 	case st == http.StatusPreconditionFailed || c == "PreconditionFailed":
 		return fmt.Errorf("%s: %w: %w", where, storage.ErrPrecondition, err)
 	case st == http.StatusMovedPermanently || c == "AuthorizationHeaderMalformed":
