@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs what the interop suite runs against, pinned (versions.env, requirements.txt), from the package
+# Installs what the interop suite runs against, pinned (versions.env, requirements.txt, hive/pom.xml), from the package
 # registries into ${LAKECTL_INTEROP_DIR:-~/.cache/lakectl-interop}: about 2 GB, some minutes, once.
 # Needs bash, Go, Python 3.10+, Maven, a JDK 17 and a JDK 25 (JAVA25_HOME; Trino).
 set -euo pipefail
