@@ -356,6 +356,10 @@ func describe(d against.Difference) string {
 		if v == nil {
 			return "null"
 		}
+		const most = 80
+		if r := []rune(*v); len(r) > most {
+			return fmt.Sprintf("%q… (%d bytes)", string(r[:most]), len(*v))
+		}
 		return fmt.Sprintf("%q", *v)
 	}
 	for i, v := range d.Columns {

@@ -222,6 +222,18 @@ func TestCompareSeveralRowsOfAKey(t *testing.T) {
 	}
 }
 
+// TestCompareKeysLikePartitions has keys and partitions of one text, and keys called as other partitions are.
+func TestCompareKeysLikePartitions(t *testing.T) {
+	var want, got []row
+	for _, x := range [][2]string{{"3", "3"}, {"4", "4"}, {"a", "b"}, {"b", "a"}} {
+		want, got = append(want, row{part: x[0], key: x[1], name: "wanted"}), append(got, row{part: x[0], key: x[1], name: "found"})
+	}
+	r, err := Compare(context.Background(), side(want), side(got), Options{})
+	if err != nil || r.Differing != 4 || r.Twice != 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 // TestCompareWhole moves a row to another partition.
 func TestCompareWhole(t *testing.T) {
 	want, got := []row{{part: "p", key: "a", ts: 1}}, []row{{part: "q", key: "a", ts: 1}}

@@ -79,7 +79,8 @@ func (h *hasher) identify(b record.Batch) []id {
 		k := xxh3.HashString128(b.Keys.Value(i))
 		if !h.whole {
 			if p := b.Partitions.Value(i); p != last {
-				part, last = hash128(p), p
+				x := hash128(p)
+				part, last = id{mix(x.hi), mix(x.lo)}, p // mixed, as key and partition may have one text
 			}
 		}
 		h.ids[i] = id{k.Hi ^ part.hi, k.Lo ^ part.lo}
