@@ -198,8 +198,10 @@ func (r verifyReport) text(w io.Writer) error {
 		name = r.Path
 	}
 	verdict := "equal"
-	if !r.Equal {
-		verdict = fmt.Sprintf("%d differences", len(r.Differences)+r.More)
+	if n := len(r.Differences) + r.More; n > 0 {
+		verdict = fmt.Sprintf("%d differences", n)
+	} else if !r.Equal {
+		verdict = "whole in itself, but not equal to what it was held against"
 	}
 	if r.Rebuilt {
 		verdict += "; metadata table rebuilt"
