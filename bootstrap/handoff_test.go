@@ -591,3 +591,26 @@ func TestHandoff(t *testing.T) {
 		})
 	}
 }
+
+// A row that the stream deletes before its unit is loaded, where the partition holds nothing else, does not come back: the table
+// does not show that there was something to delete.
+func TestDeletedBeforeItsUnit(t *testing.T) {
+	kinds(t, func(t *testing.T, w *world) {
+		l := newLife(t, 0)
+		l.c.Type, l.c.Version, l.finished = w.c.Type, w.c.Version, true
+		l.c.Ordering, l.o.Ordering, l.o.Unique, l.o.UnitSize, l.o.AtOnce = w.c.Ordering, w.o.Ordering, "", 1, false
+		l.locator, l.anywhere = w.locator, false
+		l.feed = [][]ingest.Message{nil}
+		for i, text := range []string{`{"id":"k9","dt":"p1","ts":9,"name":"n9"}`, `{"id":"k0","dt":"p0","ts":0,"__deleted":"true"}`} {
+			l.feed[0] = append(l.feed[0], ingest.Message{Topic: topic, Offset: int64(i), Time: time.UnixMilli(9), Value: []byte(text)})
+		}
+		l.put("dt=p0/1", parquetRows(t, 0, 2))
+		l.ingestSome()
+		r, err := l.load(l.s)
+		if err != nil || r.History.Replayed != 1 || r.History.UnknownDeletes != 1 || r.History.Inserted != 1 {
+			t.Fatalf("%+v %v", r, err)
+		}
+		l.proven()
+		l.wantRows(row("p0", "k1", 1, "n1"), row("p1", "k9", 9, "n9"))
+	})
+}

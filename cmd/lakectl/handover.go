@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path"
+	"slices"
 	"strings"
 
 	"github.com/lakectl/lakectl/audit"
@@ -23,6 +25,7 @@ type handover struct {
 	log   *slog.Logger
 	m     *metrics
 	due   []string // bootstraps whose overlap is past, and that have no certificate
+	wants bool     // the configuration names a history
 }
 
 // start looks at what earlier runs left.
@@ -31,6 +34,13 @@ func (h *handover) start(ctx context.Context) {
 	if err != nil {
 		h.log.Warn("bootstraps of the table not looked at", "error", err)
 		return
+	}
+	if h.wants && !slices.ContainsFunc(all, func(x audit.Handoff) bool { return x.Loaded }) {
+		units := 0
+		for _, x := range all {
+			units += x.Units
+		}
+		h.log.Warn("the table lacks history that the configuration names: run lakectl bootstrap, which may be while lakectl ingest runs", "units_loaded", units)
 	}
 	for _, x := range all {
 		if x.Source == "" { // no unit was committed
@@ -44,6 +54,19 @@ func (h *handover) start(ctx context.Context) {
 		}
 	}
 	h.certify(ctx)
+}
+
+// hasPlan says whether a bootstrap of the table began. Then its commits say where the stream goes on, and where they say nothing of
+// a topic, that came later and is taken from its beginning, wherever the configuration has new readers start.
+func hasPlan(ctx context.Context, at location) (bool, error) {
+	dir := path.Join(at.base, audit.PlanDir)
+	for _, err := range at.store.List(ctx, dir+"/", "") {
+		if err != nil {
+			return false, fmt.Errorf("list %s: %w", dir, err)
+		}
+		return true, nil
+	}
+	return false, nil
 }
 
 // committed is told of each commit; at is nil unless the table is in an overlap, or was until now.

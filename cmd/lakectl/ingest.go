@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -138,17 +139,27 @@ func (j *ingestion) startBrokers(ctx context.Context) (map[string]*embedded.Brok
 
 func (j *ingestion) table(ctx context.Context, c config.Table, brokers map[string]*embedded.Broker, buffers *budget.Budget, m *metrics) (err error) {
 	log := j.log.With("table", c.Name)
-	src, err := j.source(ctx, c, brokers, log)
+	at, err := locate(ctx, c.Path, j.file.Storage.S3)
+	if err != nil {
+		return err
+	}
+	from := j
+	if c.Bootstrap != nil {
+		begun, err := hasPlan(ctx, at)
+		if err != nil {
+			return err
+		}
+		if begun {
+			from = j.with(c.From.Source, func(s *config.Source) { s.Start = "earliest" })
+		}
+	}
+	src, err := from.source(ctx, c, brokers, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
 	if j.wrap != nil {
 		src = j.wrap(src)
-	}
-	at, err := locate(ctx, c.Path, j.file.Storage.S3)
-	if err != nil {
-		return err
 	}
 	calls := trace.New(at.store)
 	at.store = calls
@@ -178,7 +189,7 @@ func (j *ingestion) table(ctx context.Context, c config.Table, brokers map[strin
 	registered := newSyncer(t, j.file, c, at.uri, log, m)
 	defer registered.start(ctx)(&err)
 	defer keep.start(ctx)(&err)
-	over := &handover{table: c.Name, t: t, store: at.store, log: log, m: m}
+	over := &handover{table: c.Name, t: t, store: at.store, log: log, m: m, wants: c.Bootstrap != nil}
 	over.start(ctx)
 	refused, err := j.quarantine(ctx, c, t, log, m)
 	if err != nil {
@@ -319,6 +330,20 @@ func decoderOf(ctx context.Context, t *table.Table, c config.Table) (ingest.Deco
 		return nil, usage("%s", err)
 	}
 	return d, nil
+}
+
+// with is j with other settings of a source that is no file.
+func (j *ingestion) with(source string, set func(*config.Source)) *ingestion {
+	s := j.file.Sources[source]
+	if s.Type == "file" {
+		return j
+	}
+	set(&s)
+	other, f := *j, *j.file
+	f.Sources = maps.Clone(f.Sources)
+	f.Sources[source] = s
+	other.file = &f
+	return &other
 }
 
 func (j *ingestion) source(ctx context.Context, c config.Table, brokers map[string]*embedded.Broker, log *slog.Logger) (ingest.Source, error) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"maps"
 	"time"
 
 	"github.com/lakectl/lakectl/cmd/lakectl/config"
@@ -35,14 +34,8 @@ type timed interface {
 func (j *ingestion) stream(c config.Table, t *table.Table, brokers map[string]*embedded.Broker, log *slog.Logger) *stream {
 	return &stream{t: t, c: c, open: func(ctx context.Context) (ingest.Source, error) {
 		// What is read again has been there: a gap is never skipped, and topics that came since are read from their beginning.
-		file := *j.file
-		file.Sources = maps.Clone(file.Sources)
-		settings := file.Sources[c.From.Source]
-		if settings.Type != "file" {
-			settings.OnLostOffsets, settings.Start = "fail", "earliest"
-		}
-		file.Sources[c.From.Source] = settings
-		src, err := (&ingestion{file: &file, log: j.log}).source(ctx, c, brokers, log)
+		again := j.with(c.From.Source, func(s *config.Source) { s.OnLostOffsets, s.Start = "fail", "earliest" })
+		src, err := again.source(ctx, c, brokers, log)
 		if err != nil {
 			return nil, err
 		}
