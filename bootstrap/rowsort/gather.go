@@ -291,6 +291,8 @@ func textTaker(parts []arrow.Array, limit int) func([]uint32) ([]*memory.Buffer,
 				*(*[16]byte)(out[at:]) = [16]byte(from)
 			case n <= 32 && len(from) >= 32 && total-at >= 32:
 				*(*[32]byte)(out[at:]) = [32]byte(from)
+			case n <= 48 && len(from) >= 48 && total-at >= 48:
+				*(*[48]byte)(out[at:]) = [48]byte(from)
 			default:
 				copy(out[at:at+n], from)
 			}

@@ -133,6 +133,7 @@ type chunkWriter struct {
 	scratch []byte
 	copied  int64
 	pooled  *[]byte // where buf is from, if it goes back there
+	texts   texts   // of the page at hand
 	tries   int     // pages seen by compress
 	repeats bool    // what it found in the last that it tried
 }
@@ -225,6 +226,7 @@ func (w *chunkWriter) page(walk *walker, rows int) error {
 	level(l.rep, w.col.maxRep)
 	level(l.def, w.col.maxDef)
 	p := outPage{at: len(w.buf), n: to - from, rows: rows, nulls: to - from - (vTo - vFrom), boundsKnown: true}
+	w.texts = texts{}
 	if w.dict != nil {
 		p.encoding = w.dictEnc
 		idx := make([]uint32, vTo-vFrom)
@@ -242,6 +244,7 @@ func (w *chunkWriter) page(walk *walker, rows int) error {
 		} else {
 			v.off, v.data = l.off[vFrom:vTo+1], l.data
 		}
+		w.texts = textsOf(&v, len(body))
 		body = w.col.appendPlain(body, &v)
 		p.bounds = v.bounds(w.col.order)
 	}

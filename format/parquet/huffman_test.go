@@ -30,7 +30,7 @@ func TestHuffman(t *testing.T) {
 		{"then random", append(hex(zstdBlock), random...), true}, {"random", random, false}, {"one value", bytes.Repeat([]byte{7}, 10000), false}, {"nothing", nil, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			out, ok := appendHuffman([]byte("before"), tt.src)
+			out, ok := huffman([]byte("before"), tt.src, texts{})
 			if ok != tt.ok {
 				t.Fatalf("ok %v, want %v", ok, tt.ok)
 			}
@@ -48,6 +48,27 @@ func TestHuffman(t *testing.T) {
 				t.Fatalf("read back: %v, %d bytes of %d", err, len(got), len(tt.src))
 			}
 		})
+	}
+	// Texts of one length take their lengths from the one before.
+	for _, length := range []int{1, 8, 15, 16, 17, 22, 27, 31, 36, 40, 63, 64, 128, 300, 507} {
+		for _, head := range []int{0, 6, 100} {
+			for _, rows := range []int{2, 3, 130, 131, 1000, 131072 / (length + 4), 131072/(length+4) + 1, 131072/(length+4) + 2, 400000 / (length + 4)} {
+				src := hex(head)
+				for range rows {
+					src = append(append(src, byte(length), byte(length>>8), 0, 0), hex(length)...)
+				}
+				out, ok := huffman(nil, src, texts{head, length + 4})
+				if !ok && len(src) > 20000 {
+					t.Errorf("%d texts of %d: not smaller", rows, length)
+				}
+				if !ok {
+					continue
+				}
+				if got, err := zstdCodec.decompress(nil, out, len(src)); err != nil || !bytes.Equal(got, src) {
+					t.Fatalf("%d texts of %d behind %d bytes: %v, %d bytes of %d", rows, length, head, err, len(got), len(src))
+				}
+			}
+		}
 	}
 	// Pages are compressed by what they hold, also when it changes within a chunk.
 	w := &chunkWriter{codec: zstdCodec}

@@ -299,6 +299,20 @@ func (l *leaf) bounds(o order) (b bounds) {
 		lo, hi = extremes(n, func(i int) int64 { return int64(binary.LittleEndian.Uint64(l.fixed[i*8:])) })
 	case orderFloat, orderDouble:
 		return l.floatBounds(o)
+	case orderBytes:
+		least, most := first8(l.value(0)), first8(l.value(0))
+		for i := 1; i < n; i++ {
+			v := l.value(i)
+			p := first8(v)
+			if p > least && p < most {
+				continue
+			}
+			if bytes.Compare(v, l.value(lo)) < 0 {
+				lo, least = i, p
+			} else if bytes.Compare(v, l.value(hi)) > 0 {
+				hi, most = i, p
+			}
+		}
 	default:
 		for i := 1; i < n; i++ {
 			v := l.value(i)
@@ -310,6 +324,16 @@ func (l *leaf) bounds(o order) (b bounds) {
 		}
 	}
 	return bounds{bytes.Clone(l.value(lo)), bytes.Clone(l.value(hi)), true}
+}
+
+// first8 is the first bytes as a number, as if zeros followed the last: what it tells apart compares as the bytes do.
+func first8(v []byte) uint64 {
+	if len(v) >= 8 {
+		return binary.BigEndian.Uint64(v)
+	}
+	var b [8]byte
+	copy(b[:], v)
+	return binary.BigEndian.Uint64(b[:])
 }
 
 func extremes[T int32 | int64](n int, at func(int) T) (lo, hi int) {

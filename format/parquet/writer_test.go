@@ -28,10 +28,10 @@ func TestWriterMeta(t *testing.T) {
 		r := rand.New(rand.NewPCG(1, 2))
 		at := 0
 		for part := range 5 {
-			keys := texts(t, 300, func(i int) string { return fmt.Sprintf("key %03d %d", part*300+i, r.IntN(1e6)) })
+			keys := textArray(t, 300, func(i int) string { return fmt.Sprintf("key %03d %d", part*300+i, r.IntN(1e6)) })
 			like := keys
 			if part == 3 {
-				like = texts(t, 300, func(i int) string { return fmt.Sprint("other ", i) })
+				like = textArray(t, 300, func(i int) string { return fmt.Sprint("other ", i) })
 			}
 			n := array.NewInt64Builder(memory.DefaultAllocator)
 			for range 300 {
@@ -59,7 +59,7 @@ func TestWriterMeta(t *testing.T) {
 	}
 }
 
-func texts(t *testing.T, n int, at func(int) string) *array.String {
+func textArray(t *testing.T, n int, at func(int) string) *array.String {
 	t.Helper()
 	b := array.NewStringBuilder(memory.DefaultAllocator)
 	for i := range n {
