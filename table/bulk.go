@@ -270,12 +270,15 @@ func (f *BulkFile) Entry() BulkEntry {
 	return BulkEntry{Partition: f.f.partition, Path: f.f.rel, FileID: f.id, Size: f.f.size, Rows: f.rows}
 }
 
-// Size is about how many bytes the file would have were it closed now.
+// Size is about how many bytes the file would have were it closed now, and once it is closed how many it has.
 func (f *BulkFile) Size() int64 {
-	if f.a != nil {
+	switch {
+	case f.a != nil:
 		return f.a.Written()
+	case f.w != nil:
+		return f.w.Buffered()
 	}
-	return f.w.Buffered()
+	return f.f.size
 }
 
 // Rows is how many rows were put into the file.
@@ -315,6 +318,7 @@ func (f *BulkFile) Close(ctx context.Context) error {
 	} else {
 		sum, err = f.w.Close()
 	}
+	f.a, f.w = nil, nil // files are kept until the commit, their filters need not be
 	if err != nil {
 		return f.f.fail(ctx, err)
 	}
