@@ -221,18 +221,24 @@ func (m *merging) upsert(ctx context.Context, x *table.Txn, left int) (info tabl
 	if at == nil {
 		at = m.p.Fence.From
 	}
-	var replayed int64
+	var replayed, held int64
 	if m.o.Stream != nil && !equal(at, m.p.Fence.From) {
 		for b, err := range m.o.Stream.Replay(ctx, m.p.Fence.From, at) {
 			if err != nil {
 				return info, c, h, fmt.Errorf("replay the stream since the fence: %w", err)
 			}
-			n, err := m.again(ctx, x, b)
+			n, bytes, err := m.again(ctx, x, b)
 			b.Release()
 			if err != nil {
 				return info, c, h, err
 			}
 			replayed += n
+			if held += bytes; held > m.limit { // as much again as the rows: their keys have no more
+				if err := x.Condense(ctx); err != nil {
+					return info, c, h, err
+				}
+				held = 0
+			}
 		}
 	}
 	c.Partitions = slices.DeleteFunc(slices.Clone(m.loaded), func(p checkpoint.LoadPartition) bool { return len(p.Files) == 0 })
@@ -251,8 +257,8 @@ func (m *merging) upsert(ctx context.Context, x *table.Txn, left int) (info tabl
 	return info, c, d.History, err
 }
 
-// again makes the changes of a batch again that are of keys of the rows held.
-func (m *merging) again(ctx context.Context, x *table.Txn, b record.Batch) (int64, error) {
+// again makes the changes of a batch again that are of keys of the rows held. It returns how many they are, and their bytes.
+func (m *merging) again(ctx context.Context, x *table.Txn, b record.Batch) (n, bytes int64, err error) {
 	var idx []int32
 	for i := range b.NumRows() {
 		if m.keys[xxh3.HashString128(b.Keys.Value(i)).Lo] {
@@ -260,17 +266,20 @@ func (m *merging) again(ctx context.Context, x *table.Txn, b record.Batch) (int6
 		}
 	}
 	if len(idx) == 0 {
-		return 0, nil
+		return 0, 0, nil
 	}
 	if len(idx) < b.NumRows() {
 		some, err := some(b, idx)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		defer some.Release()
 		b = some
 	}
-	return int64(len(idx)), x.Upsert(ctx, b, m.o.Locator)
+	for _, c := range b.Rows.Columns() {
+		bytes += int64(c.Data().SizeInBytes())
+	}
+	return int64(len(idx)), bytes, x.Upsert(ctx, b, m.o.Locator)
 }
 
 // some are rows of a batch of changes.

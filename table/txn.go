@@ -32,6 +32,7 @@ type Txn struct {
 	over    *overwrite // nil: rows replace those of their keys
 	account Account
 	again   bool
+	lost    int64 // changes that Condense left out
 	ended   bool
 }
 
@@ -212,6 +213,7 @@ func (x *Txn) Commit(ctx context.Context, extra map[string]string) (CommitInfo, 
 		}
 	}
 	defer func() { c.ch.release() }()
+	c.info.Collapsed = x.lost
 	if err := c.plan(ctx, x.batches, x.locator); err != nil {
 		return CommitInfo{}, err
 	}
@@ -344,7 +346,7 @@ func (c *commit) locate(ctx context.Context, batches []record.Batch, l Locator) 
 		return err
 	}
 	c.ch.again = c.again
-	c.info.Collapsed = c.ch.lost
+	c.info.Collapsed += c.ch.lost
 	locs, err := c.replaces.locator(l).Locate(ctx, c.snap, c.ch.Batch)
 	if err != nil {
 		return fmt.Errorf("locate keys: %w", err)
