@@ -396,7 +396,7 @@ func (l *life) loadSome() {
 
 // died fails unless a process ended as it may.
 func (l *life) died(err error) {
-	for _, ok := range []error{nil, storage.ErrUnavailable, table.ErrFenced, table.ErrConflict, table.ErrUnknownOutcome, context.Canceled} {
+	for _, ok := range []error{nil, storage.ErrUnavailable, storage.ErrPrecondition, table.ErrFenced, table.ErrConflict, table.ErrUnknownOutcome, context.Canceled} {
 		if err == ok || ok != nil && errors.Is(err, ok) {
 			return
 		}
