@@ -4,7 +4,7 @@ LINT_VERSION := v2.12.2
 LINT := bin/golangci-lint-$(LINT_VERSION)
 FUZZTIME ?= 30s
 
-.PHONY: build test check fmt vet lint imports race sim fuzz bench bench-index bench-mor interop
+.PHONY: build test check fmt vet lint imports race sim fuzz bench bench-index bench-mor bench-bootstrap interop
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/lakectl ./cmd/lakectl
@@ -61,6 +61,9 @@ bench-index:
 
 bench-mor:
 	bash bench/run.sh mor
+
+bench-bootstrap:
+	bash bench/run.sh bootstrap
 
 interop:
 	bash internal/interop/run.sh
