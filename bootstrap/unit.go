@@ -590,7 +590,7 @@ func (f *filling) sortInto(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		p := b.Partitions.Value(0)
+		p := strings.Clone(b.Partitions.Value(0)) // the batch is not kept for its sake
 		if s.open != nil && (p != at || b.Group != group || group == "" && s.open.Size() >= f.l.o.TargetSize) {
 			if err := s.close(ctx); err != nil {
 				b.Release()
