@@ -35,7 +35,8 @@ type Plan struct {
 	Units    []Unit // that are not
 	Loaded   int    // partitions of the source that are in the table
 	Empty    []string
-	Bytes    int64 // of the files of Units
+	Failed   []Failure // that cannot be loaded, as their folders name no value of the partition key
+	Bytes    int64     // of the files of Units
 	Files    int
 	Out      int // about how many base files they become
 
@@ -312,14 +313,18 @@ func (l *Load) divide(p *Plan, parts []history.Partition) error {
 			continue
 		}
 		x := Partition{Partition: part}
-		var err error
-		if x.consts, err = l.constants(part); err != nil {
-			return err
+		err := part.Err
+		if err == nil {
+			x.consts, err = l.constants(part)
+		}
+		if err == nil && l.fixed {
+			x.Target, err = l.target(x.consts)
+		}
+		if err != nil {
+			p.Failed = append(p.Failed, Failure{part.Path, err})
+			continue
 		}
 		if l.fixed {
-			if x.Target, err = l.target(x.consts); err != nil {
-				return err
-			}
 			targets[x.Target] = true
 		}
 		p.all = append(p.all, x)

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lakectl/lakectl/bootstrap/history"
 	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/ingest/checkpoint"
 	"github.com/lakectl/lakectl/storage"
@@ -83,6 +84,9 @@ func (x *run) run(ctx context.Context) error {
 	}
 	if err := x.note(ctx, x.p); err != nil {
 		return err
+	}
+	for _, f := range x.p.Failed {
+		x.fail(&Partition{Partition: history.Partition{Path: f.Partition}}, f.Err)
 	}
 	for _, u := range x.p.Units {
 		x.at.Partitions += len(u.Partitions)

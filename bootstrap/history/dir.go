@@ -91,9 +91,9 @@ func FromDir(ctx context.Context, d Dir, open Stores) (*Table, error) {
 	case first.URI == "":
 		return wrong(errors.New("there is no file in it; is the path right? Without a file that tells the columns name them, as in CREATE TABLE"))
 	default:
-		c, err := openColumnar(ctx, t.layout.format, first)
+		c, err := root.columns(ctx, t.layout.format)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", first.URI, err)
+			return nil, err
 		}
 		fields = slices.DeleteFunc(slices.Clone(c.schema().Fields()), func(f arrow.Field) bool {
 			return slices.ContainsFunc(t.PartitionKeys, func(k hive.Column) bool { return strings.EqualFold(k.Name, f.Name) })
@@ -132,6 +132,37 @@ func (f folder) first(ctx context.Context) (found File, keys []string, err error
 		err = nil
 	}
 	return found, keys, err
+}
+
+// columns opens the first file that is not empty and can be opened: a damaged one is told when its partition is read. Where none
+// can be, the error is that of the first.
+func (f folder) columns(ctx context.Context, kind string) (c columnar, err error) {
+	stop := errors.New("found")
+	var damaged error
+	err = f.walk(ctx, func(_ []string, file File, hidden bool) error {
+		if hidden || file.Size == 0 {
+			return nil
+		}
+		var err error
+		if c, err = openColumnar(ctx, kind, file); err == nil {
+			return stop
+		}
+		err = fmt.Errorf("%s: %w", file.URI, err)
+		if !errors.Is(err, format.ErrCorrupt) {
+			return err
+		}
+		if damaged == nil {
+			damaged = err
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, stop):
+		return c, nil
+	case err != nil:
+		return nil, err
+	}
+	return nil, damaged
 }
 
 // steps are the partition values of the folders on the way to a file.

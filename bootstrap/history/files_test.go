@@ -341,7 +341,10 @@ func TestBadDirs(t *testing.T) {
 			}
 			tab, err := FromDir(t.Context(), tt.d, local)
 			if err == nil {
-				_, err = tab.Partitions(t.Context(), nil)
+				var parts []Partition
+				if parts, err = tab.Partitions(t.Context(), nil); err == nil && len(parts) > 0 {
+					err = parts[0].Err
+				}
 			}
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Error(err)
@@ -491,5 +494,46 @@ func TestFilesOfOthers(t *testing.T) {
 				t.Errorf("%s: %d of %d rows, %v", base, len(rows), want, err)
 			}
 		}
+	}
+}
+
+// The columns are those of the first file that can be opened; what is wrong with the one before it is told when that is read.
+func TestFirstFileDamaged(t *testing.T) {
+	dir := t.TempDir()
+	whole, err := os.ReadFile("testdata/parquet/dt=2024-01-01/at_hour=10%3A30/part-1.parquet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"dt=a/1": whole[:len(whole)/2], "dt=b/1": whole} {
+		if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tab, err := FromDir(t.Context(), Dir{URI: dir, Format: Parquet}, local)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts, err := tab.Partitions(t.Context(), nil)
+	if err != nil || len(parts) != 2 {
+		t.Fatalf("%v %v", parts, err)
+	}
+	if _, err := tab.Open(t.Context(), parts[0], parts[0].Files[0]); !errors.Is(err, format.ErrCorrupt) {
+		t.Errorf("the damaged file: %v", err)
+	}
+	r, err := tab.Open(t.Context(), parts[1], parts[1].Files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, ok := r.Rows(); !ok || n == 0 {
+		t.Errorf("%d rows", n)
+	}
+	if err := os.Remove(filepath.Join(dir, "dt=b", "1")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := FromDir(t.Context(), Dir{URI: dir, Format: Parquet}, local); !errors.Is(err, format.ErrCorrupt) {
+		t.Errorf("no file can be opened: %v", err)
 	}
 }

@@ -75,6 +75,7 @@ type layout struct {
 
 // Partition is a partition of a table; one without partition keys has a single one without values.
 type Partition struct {
+	Err      error // its path has no value of the type of a partition key: it cannot be read
 	Values   []hive.PartitionValue
 	Path     string // of Values, as Hive spells it: dt=2024-01-01/at=10%3A30
 	Location string // a URI
@@ -112,12 +113,14 @@ func (t *Table) Partitions(ctx context.Context, keep func([]hive.PartitionValue)
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", t.Name, err)
 	}
-	for _, p := range parts {
+	for k := range parts {
+		p := &parts[k]
 		slices.SortFunc(p.Files, func(a, b File) int { return cmp.Compare(a.URI, b.URI) })
 		for i, v := range p.Values {
 			a, err := hive.PartitionColumn(memory.DefaultAllocator, t.PartitionKeys[i].Type, v, 1)
 			if err != nil {
-				return nil, fmt.Errorf("partition %s of %s: %w; declare the key as string, or leave the partition out", p.Path, t.Name, err)
+				p.Err = fmt.Errorf("partition %s of %s: %w; declare the key as string, or leave the partition out", p.Path, t.Name, err)
+				continue
 			}
 			a.Release()
 		}

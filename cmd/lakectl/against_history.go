@@ -52,6 +52,11 @@ func (x target) historySide(ctx context.Context, log *slog.Logger, p *origins, n
 		if h.parts, err = source.Partitions(ctx, o.Keep); err != nil {
 			return err
 		}
+		for _, p := range h.parts {
+			if p.Err != nil {
+				return p.Err
+			}
+		}
 		return nil
 	}()
 	if err != nil {

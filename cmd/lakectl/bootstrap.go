@@ -198,7 +198,7 @@ func (a *app) bootstrapTable(ctx context.Context, j *ingestion, c config.Table, 
 	if err != nil {
 		return nil, wrongUse(err)
 	}
-	if o.Keep != nil && !plan.Resumed && len(plan.Units)+len(plan.Empty) == 0 {
+	if o.Keep != nil && !plan.Resumed && len(plan.Units)+len(plan.Empty)+len(plan.Failed) == 0 {
 		return nil, usage("partitions: the condition keeps no partition of %s, and nothing would be loaded", plan.Source)
 	}
 	r = newBootstrapReport(c.Name, at.uri, plan)
@@ -390,6 +390,9 @@ func newBootstrapReport(name, uri string, p *bootstrap.Plan) *bootstrapReport {
 	for _, u := range p.Units {
 		r.Partitions += len(u.Partitions)
 	}
+	for _, f := range p.Failed {
+		r.Failed = append(r.Failed, failedPartition{f.Partition, f.Err.Error()})
+	}
 	return r
 }
 
@@ -401,6 +404,7 @@ func (r *bootstrapReport) ran(x *bootstrap.Report, elapsed time.Duration) {
 	if x.Fence.Until != nil {
 		r.Until = x.Fence.Until.String()
 	}
+	r.Failed = r.Failed[:0] // those of the plan are among them
 	for _, f := range x.Failed {
 		r.Failed = append(r.Failed, failedPartition{f.Partition, f.Err.Error()})
 	}

@@ -87,6 +87,9 @@ func (x *examination) history(ctx context.Context, c config.Table) doctor.Check 
 		}
 		files, bytes := 0, int64(0)
 		for _, p := range parts {
+			if p.Err != nil {
+				return p.Err
+			}
 			files += len(p.Files)
 			bytes += p.Bytes()
 		}
