@@ -59,6 +59,7 @@ type Config struct {
 	PartitionBy  []string // partition columns; nil: not partitioned
 	KeyGenerator string   // Hudi's enum name, e.g. TIMESTAMP; "": derived from Key and PartitionBy
 	HiveStyle    bool
+	URLEncode    bool              // partition values stand percent-encoded in paths
 	Ordering     []string          // event-time ordering fields; nil: commit-time order
 	Properties   map[string]string // further properties, e.g. of a timestamp key generator
 }
@@ -105,7 +106,7 @@ func (c Config) properties() (map[string]string, error) {
 		propVersion:   strconv.Itoa(c.Version),
 		propKey:       strings.Join(c.Key, ","),
 		propHiveStyle: strconv.FormatBool(c.HiveStyle),
-		propURLEncode: "false", propDropPartition: "false", propMetaFields: "true",
+		propURLEncode: strconv.FormatBool(c.URLEncode), propDropPartition: "false", propMetaFields: "true",
 		"hoodie.table.base.file.format":                  "PARQUET",
 		"hoodie.table.timeline.timezone":                 "UTC",
 		"hoodie.archivelog.folder":                       "archived",

@@ -224,7 +224,7 @@ func (a *app) bootstrapTable(ctx context.Context, j *ingestion, c config.Table, 
 func loadOptions(ctx context.Context, j *ingestion, c config.Table, t *table.Table, source *history.Table, f bootstrapFlags) (bootstrap.Options, error) {
 	b := c.Bootstrap
 	o := bootstrap.Options{
-		Keys:     record.KeyOptions{Key: c.Key, Partition: c.Decoder().Partition, HiveStyle: c.HiveStylePartitions},
+		Keys:     c.Keys(),
 		Ordering: c.Ordering, Drop: b.Drop, Columns: map[string]mapping.Column{},
 		Duplicates: b.Duplicates, Existing: b.Existing, Sort: b.Sort, UnitSize: int64(b.UnitSize), AtOnce: b.Commit == "all",
 		TargetSize: int64(c.Files.TargetSize), Overlap: time.Duration(*b.Overlap), Again: f.again, Memory: int64(j.file.Memory) / 2,

@@ -251,7 +251,7 @@ func openOrCreate(ctx context.Context, at location, c config.Table, o table.Opti
 	t, err := table.Open(ctx, at.store, at.base, o)
 	if errors.Is(err, table.ErrNoTable) {
 		t, err = table.Create(ctx, at.store, at.base, partitioned(table.Config{
-			Name: c.Name, Type: c.Type, Version: c.Version, Key: c.Key, HiveStyle: c.HiveStylePartitions, Ordering: c.Ordering,
+			Name: c.Name, Type: c.Type, Version: c.Version, Key: c.Key, HiveStyle: c.HiveStylePartitions, URLEncode: c.Keys().URLEncode, Ordering: c.Ordering,
 		}, c), o)
 		if err == nil {
 			log.Info("table created", "path", at.uri, "version", c.Version)
@@ -297,6 +297,9 @@ func agree(t *table.Table, c config.Table) error {
 	agreePartitions(p, c, differ)
 	if len(c.PartitionBy) > 0 {
 		differ("hive_style_partitions", strconv.FormatBool(p["hoodie.datasource.write.hive_style_partitioning"] == "true"), strconv.FormatBool(c.HiveStylePartitions))
+		if c.URLEncodePartitions != nil {
+			differ("url_encode_partitions", strconv.FormatBool(p["hoodie.datasource.write.partitionpath.urlencode"] == "true"), strconv.FormatBool(*c.URLEncodePartitions))
+		}
 	}
 	ordering := fields(p["hoodie.table.ordering.fields"])
 	if ordering == "" {

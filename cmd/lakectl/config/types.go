@@ -86,6 +86,7 @@ type Table struct {
 	Key                 []string    `yaml:"key" json:"key"`
 	PartitionBy         []Partition `yaml:"partition_by" json:"partition_by,omitempty"`
 	HiveStylePartitions bool        `yaml:"hive_style_partitions" json:"hive_style_partitions"`
+	URLEncodePartitions *bool       `yaml:"url_encode_partitions" json:"url_encode_partitions,omitempty"` // nil: as the table does, new ones do not
 	Ordering            []string    `yaml:"ordering" json:"ordering,omitempty"`
 	Merge               string      `yaml:"merge" json:"merge"`
 	Index               Index       `yaml:"index" json:"index"`

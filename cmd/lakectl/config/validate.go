@@ -545,7 +545,7 @@ func (t *Table) Decoder() decode.Options {
 
 // Keys says how record keys and partition paths are made.
 func (t *Table) Keys() record.KeyOptions {
-	o := record.KeyOptions{Key: t.Key, HiveStyle: t.HiveStylePartitions}
+	o := record.KeyOptions{Key: t.Key, HiveStyle: t.HiveStylePartitions, URLEncode: t.URLEncodePartitions != nil && *t.URLEncodePartitions}
 	for _, f := range t.PartitionBy {
 		o.Partition = append(o.Partition, record.PartitionField{Field: f.Field, Format: f.Format, Unit: f.Unit})
 	}
