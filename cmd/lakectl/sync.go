@@ -62,7 +62,7 @@ the same after each commit.`,
 			if named == 0 {
 				return usage("no table is to be registered anywhere: write sync: [NAME] at a table, or give --catalog NAME")
 			}
-			r := syncReport{DryRun: dryRun}
+			r := syncReport{DryRun: dryRun, Synced: []syncedInto{}}
 			err = syncAll(c.Context(), a.log, f, partitions, &r)
 			return errors.Join(a.answer(r, r.text), err)
 		},
