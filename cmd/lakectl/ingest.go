@@ -320,11 +320,8 @@ func decoderOf(ctx context.Context, t *table.Table, c config.Table) (ingest.Deco
 	if err != nil {
 		return nil, err
 	}
-	p := t.Properties()
-	o := c.Decoder()
-	o.HiveStyle = p["hoodie.datasource.write.hive_style_partitioning"] == "true"
-	o.URLEncode = p["hoodie.datasource.write.partitionpath.urlencode"] == "true"
-	o.Complex = p["hoodie.table.keygenerator.type"] == "COMPLEX" || strings.HasSuffix(p["hoodie.table.keygenerator.class"], "ComplexKeyGenerator")
+	o, k := c.Decoder(), keyOptions(t)
+	o.HiveStyle, o.URLEncode, o.Complex = k.HiveStyle, k.URLEncode, k.Complex
 	if s := snap.Schema(); s != nil && s.NumFields() > 0 {
 		o.Base = s
 	}
