@@ -269,7 +269,7 @@ func (m *merging) again(ctx context.Context, x *table.Txn, b record.Batch) (n, b
 		return 0, 0, nil
 	}
 	if len(idx) < b.NumRows() {
-		some, err := some(b, idx)
+		some, err := b.Take(idx)
 		if err != nil {
 			return 0, 0, err
 		}
@@ -280,33 +280,4 @@ func (m *merging) again(ctx context.Context, x *table.Txn, b record.Batch) (n, b
 		bytes += int64(c.Data().SizeInBytes())
 	}
 	return int64(len(idx)), bytes, x.Upsert(ctx, b, m.o.Locator)
-}
-
-// some are rows of a batch of changes.
-func some(b record.Batch, idx []int32) (record.Batch, error) {
-	out, err := pick(b, idx)
-	if err != nil {
-		return out, err
-	}
-	if b.Ops != nil {
-		out.Ops = make([]record.Op, len(idx))
-		for j, i := range idx {
-			out.Ops[j] = b.Ops[i]
-		}
-	}
-	if b.Keep != nil {
-		out.Keep = make([][]byte, len(b.Keep))
-		for c := range b.Keep {
-			if b.Keep[c] == nil {
-				continue
-			}
-			out.Keep[c] = make([]byte, (len(idx)+7)/8)
-			for j, i := range idx {
-				if b.Kept(c, int(i)) {
-					out.Keep[c][j>>3] |= 1 << (j & 7)
-				}
-			}
-		}
-	}
-	return out, nil
 }

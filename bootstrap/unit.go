@@ -695,34 +695,7 @@ func without(b record.Batch, from uint32, losers bits) (record.Batch, error) {
 		return b, nil
 	}
 	defer b.Release()
-	return pick(b, idx)
-}
-
-func pick(b record.Batch, idx []int32) (record.Batch, error) {
-	cols := make([]arrow.Array, b.Rows.NumCols())
-	defer func() {
-		for _, c := range cols {
-			if c != nil {
-				c.Release()
-			}
-		}
-	}()
-	var err error
-	for i := range cols {
-		if cols[i], err = record.Take(b.Rows.Column(i), idx); err != nil {
-			return record.Batch{}, err
-		}
-	}
-	keys, err := record.Take(b.Keys, idx)
-	if err != nil {
-		return record.Batch{}, err
-	}
-	parts, err := record.Take(b.Partitions, idx)
-	if err != nil {
-		keys.Release()
-		return record.Batch{}, err
-	}
-	return record.Batch{Rows: array.NewRecordBatch(b.Rows.Schema(), cols, int64(len(idx))), Keys: keys.(*array.String), Partitions: parts.(*array.String)}, nil
+	return b.Take(idx)
 }
 
 // spread makes a column of n rows of one value.

@@ -403,7 +403,7 @@ func (c *commit) stored(ctx context.Context, sl *fsview.FileSlice, wanted map[st
 			add(rows, func(i int) string { return names.Value(int(met[i].row)) })
 		}
 		if len(hits) > 0 {
-			batch, err := take(logs.Batch, hits)
+			batch, err := logs.Batch.Take(hits)
 			if err != nil {
 				return inMemory{}, nil, err
 			}

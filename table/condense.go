@@ -38,7 +38,7 @@ func (x *Txn) Condense(ctx context.Context) error {
 		return err
 	}
 	defer all.Release()
-	if anyKept(all) {
+	if all.Keeps() {
 		return nil
 	}
 	ch, err := collapse(m.prepare(all), by, m)

@@ -17,6 +17,7 @@ import (
 	"github.com/lakectl/lakectl/format/action"
 	"github.com/lakectl/lakectl/format/logfile"
 	"github.com/lakectl/lakectl/table/fsview"
+	"github.com/lakectl/lakectl/table/record"
 	"github.com/lakectl/lakectl/table/timeline"
 )
 
@@ -363,5 +364,5 @@ func (w *window) filter(rows arrow.RecordBatch, want *arrow.Schema) (arrow.Recor
 		return shown, nil
 	}
 	defer shown.Release()
-	return takeRows(shown, keep)
+	return record.TakeRows(shown, keep)
 }

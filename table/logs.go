@@ -329,7 +329,7 @@ func (l *logReader) rows(rows arrow.RecordBatch, missing []string) error {
 				idx = append(idx, int32(i))
 			}
 		}
-		mine, err := takeRows(rows, idx)
+		mine, err := record.TakeRows(rows, idx)
 		rows.Release()
 		if err != nil {
 			return err
@@ -680,7 +680,7 @@ func without(rows arrow.RecordBatch, gone []int64, first int64) (arrow.RecordBat
 		}
 		keep = append(keep, int32(i))
 	}
-	return takeRows(rows, keep)
+	return record.TakeRows(rows, keep)
 }
 
 // emitChanges hands on changes that are new rows, in the columns of want.

@@ -107,8 +107,8 @@ func (ch *changes) newer(old stored, met []change) (apply, stale []change, err e
 // stored row is newer than that one, and then the stored row's. at are the rows of old that are replaced; old is nil
 // when the rows are new.
 func (ch *changes) patched(old stored, at []int64, rows []int32) (arrow.RecordBatch, error) {
-	out, err := takeRows(ch.Rows, rows)
-	if err != nil || !anyKept(ch.Batch) {
+	out, err := record.TakeRows(ch.Rows, rows)
+	if err != nil || !ch.Batch.Keeps() {
 		return out, err
 	}
 	defer out.Release()
@@ -190,7 +190,7 @@ func (ch *changes) filled(old stored, late []change) (rows arrow.RecordBatch, hi
 		return nil, nil, err
 	}
 	defer stored.Release()
-	with, err := takeRows(ch.Rows, idx)
+	with, err := record.TakeRows(ch.Rows, idx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -233,7 +233,7 @@ func (ch *changes) filled(old stored, late []change) (rows arrow.RecordBatch, hi
 	}
 	all := array.NewRecordBatch(stored.Schema(), cols, int64(n))
 	defer all.Release()
-	rows, err = takeRows(all, keep)
+	rows, err = record.TakeRows(all, keep)
 	return rows, hit, err
 }
 
@@ -395,5 +395,5 @@ func joinSorted(a, b arrow.RecordBatch, at []int64) (arrow.RecordBatch, error) {
 		order[i] = int32(i)
 	}
 	slices.SortFunc(order, func(x, y int32) int { return cmp.Compare(at[x], at[y]) })
-	return takeRows(all, order)
+	return record.TakeRows(all, order)
 }

@@ -437,7 +437,7 @@ func (c *clustering) sorted(ctx context.Context, input []fsview.FileSlice, out *
 		first := map[int32]int32{}
 		var n int32
 		for _, part := range slices.Sorted(maps.Keys(from)) {
-			rows, err := takeRows(parts[part], from[part])
+			rows, err := record.TakeRows(parts[part], from[part])
 			if err != nil {
 				return err
 			}
@@ -517,7 +517,7 @@ func (o *cutter) gather(ctx context.Context, pieces []record.Batch, at []int32) 
 		return err
 	}
 	defer all.Release()
-	rows, err := takeRows(all.Rows, at)
+	rows, err := record.TakeRows(all.Rows, at)
 	if err != nil {
 		return err
 	}

@@ -190,7 +190,7 @@ func collapse(b record.Batch, by ordering, m merging) (changes, error) {
 	seenAs := seen(b, m)
 	winner := make([]int32, 0, n) // in order of first arrival, so that output is deterministic
 	order := comparer(b.Rows, b.Rows, by)
-	keeps := anyKept(b)
+	keeps := b.Keeps()
 	beaten := map[int32][]int32{}
 	for i := range n {
 		s, again := seenAs(i, int32(len(winner)))
@@ -215,7 +215,7 @@ func collapse(b record.Batch, by ordering, m merging) (changes, error) {
 		b.Retain()
 		return changes{Batch: b, by: by}, nil
 	}
-	out, err := take(b, winner)
+	out, err := b.Take(winner)
 	ch := changes{Batch: out, by: by, lost: int64(n - len(winner))}
 	if err == nil && keeps {
 		b.Retain()
@@ -252,15 +252,6 @@ func seen(b record.Batch, m merging) func(i int, no int32) (int32, bool) {
 		}
 		return s, ok
 	}
-}
-
-func anyKept(b record.Batch) bool {
-	for _, k := range b.Keep {
-		if k != nil {
-			return true
-		}
-	}
-	return false
 }
 
 // comparer orders row i of a against row j of b by the ordering columns; nil when there are none. A null stands for
@@ -306,65 +297,4 @@ func bit(b bool) int {
 		return 1
 	}
 	return 0
-}
-
-// take gathers rows of a batch; the result is the caller's to release.
-func take(b record.Batch, idx []int32) (record.Batch, error) {
-	var out record.Batch
-	k, err := record.Take(b.Keys, idx)
-	if err != nil {
-		return out, err
-	}
-	p, err := record.Take(b.Partitions, idx)
-	if err != nil {
-		return out, err
-	}
-	out.Keys, out.Partitions = k.(*array.String), p.(*array.String)
-	if out.Rows, err = takeRows(b.Rows, idx, taken{b.Keys, k}); err != nil {
-		return out, err
-	}
-	out.Ops = make([]record.Op, len(idx))
-	for j, i := range idx {
-		out.Ops[j] = b.Op(int(i))
-	}
-	if anyKept(b) {
-		out.Keep = make([][]byte, len(b.Keep))
-		for c := range b.Keep {
-			if b.Keep[c] == nil {
-				continue
-			}
-			out.Keep[c] = make([]byte, (len(idx)+7)/8)
-			for j, i := range idx {
-				if b.Kept(c, int(i)) {
-					out.Keep[c][j>>3] |= 1 << (j & 7)
-				}
-			}
-		}
-	}
-	return out, nil
-}
-
-// taken is an array and what was gathered of it.
-type taken struct{ from, to arrow.Array }
-
-// takeRows gathers rows. Columns that are among done are not gathered again.
-func takeRows(rows arrow.RecordBatch, idx []int32, done ...taken) (arrow.RecordBatch, error) {
-	cols := make([]arrow.Array, rows.NumCols())
-	for c := range cols {
-		if i := slices.IndexFunc(done, func(t taken) bool { return t.from == rows.Column(c) }); i >= 0 {
-			cols[c] = done[i].to
-			cols[c].Retain()
-			continue
-		}
-		a, err := record.Take(rows.Column(c), idx)
-		if err != nil {
-			return nil, fmt.Errorf("column %s: %w", rows.ColumnName(c), err)
-		}
-		cols[c] = a
-	}
-	out := array.NewRecordBatch(rows.Schema(), cols, int64(len(idx)))
-	for _, a := range cols {
-		a.Release()
-	}
-	return out, nil
 }

@@ -39,6 +39,16 @@ func (b Batch) Kept(c, i int) bool {
 	return c < len(b.Keep) && b.Keep[c] != nil && b.Keep[c][i>>3]&(1<<(i&7)) != 0
 }
 
+// Keeps reports whether some column may keep stored values.
+func (b Batch) Keeps() bool {
+	for _, k := range b.Keep {
+		if k != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // Op returns the operation of row i.
 func (b Batch) Op(i int) Op {
 	if b.Ops == nil {

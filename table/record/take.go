@@ -2,6 +2,7 @@ package record
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"math/bits"
 
@@ -124,4 +125,75 @@ func gather[T any](from []T, idx []int32) []T {
 		out[i] = from[x]
 	}
 	return out
+}
+
+// TakeRows gathers rows, as Take does values.
+func TakeRows(rows arrow.RecordBatch, idx []int32) (arrow.RecordBatch, error) {
+	return takeRows(rows, idx, nil, nil)
+}
+
+// takeRows is TakeRows where from is gathered already, as to.
+func takeRows(rows arrow.RecordBatch, idx []int32, from, to arrow.Array) (arrow.RecordBatch, error) {
+	cols := make([]arrow.Array, rows.NumCols())
+	defer func() {
+		for _, a := range cols {
+			if a != nil {
+				a.Release()
+			}
+		}
+	}()
+	for c := range cols {
+		if from != nil && from == rows.Column(c) {
+			cols[c] = to
+			to.Retain()
+			continue
+		}
+		a, err := Take(rows.Column(c), idx)
+		if err != nil {
+			return nil, fmt.Errorf("column %s: %w", rows.ColumnName(c), err)
+		}
+		cols[c] = a
+	}
+	return array.NewRecordBatch(rows.Schema(), cols, int64(len(idx))), nil
+}
+
+// Take gathers rows with their keys, operations and kept columns; the caller releases the result. Keys that are a column of Rows
+// stay one.
+func (b Batch) Take(idx []int32) (Batch, error) {
+	var out Batch
+	k, err := Take(b.Keys, idx)
+	if err != nil {
+		return out, err
+	}
+	p, err := Take(b.Partitions, idx)
+	if err != nil {
+		k.Release()
+		return out, err
+	}
+	rows, err := takeRows(b.Rows, idx, b.Keys, k)
+	if err != nil {
+		k.Release()
+		p.Release()
+		return out, err
+	}
+	out.Rows, out.Keys, out.Partitions = rows, k.(*array.String), p.(*array.String)
+	out.Ops = make([]Op, len(idx))
+	for j, i := range idx {
+		out.Ops[j] = b.Op(int(i))
+	}
+	if b.Keeps() {
+		out.Keep = make([][]byte, len(b.Keep))
+		for c := range b.Keep {
+			if b.Keep[c] == nil {
+				continue
+			}
+			out.Keep[c] = make([]byte, (len(idx)+7)/8)
+			for j, i := range idx {
+				if b.Kept(c, int(i)) {
+					out.Keep[c][j>>3] |= 1 << (j & 7)
+				}
+			}
+		}
+	}
+	return out, nil
 }
